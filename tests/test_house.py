@@ -116,8 +116,9 @@ def test_everything_public_has_a_docstring() -> None:
     for path in sources():
         inner = _inner_nodes(path)
         for node in ast.walk(tree(path)):
-            public = isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_")
-            if public and node not in inner and not ast.get_docstring(node):
+            if not isinstance(node, Function | ast.ClassDef) or node in inner:
+                continue
+            if not node.name.startswith("_") and not ast.get_docstring(node):
                 silent.append(f"{relative(path)}:{node.lineno} {node.name}")
     assert not silent
 
