@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -288,6 +287,19 @@ def test_a_taken_destination_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "mine").read_text() == "keep"
 
 
+def _without_head(source: Path, folder: Path) -> Path:
+    """Copy an expert's LoRA part alone: PEFT does not merge two adapters that both save a head."""
+    config = json.loads((source / "adapter_config.json").read_text())
+    tensors = load_file(source / "adapter_model.safetensors")
+    folder.mkdir()
+    config |= {"modules_to_save": None, "task_type": None}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    save_file(
+        {n: t for n, t in tensors.items() if "lora_" in n}, folder / "adapter_model.safetensors"
+    )
+    return folder
+
+
 @pytest.mark.parametrize("weights", [(0.7, 0.3), (1.0, 0.5)])
 def test_peft_agrees_where_it_is_right(
     examples: Path, tmp_path: Path, weights: tuple[float, float]
@@ -304,10 +316,8 @@ def test_peft_agrees_where_it_is_right(
         num_attention_heads=12,
         intermediate_size=64,
     )
-    paths = []
-    for name in ("sst2", "mr-rt-polarity"):
-        shutil.copytree(examples / name, tmp_path / name)
-        paths.append(tmp_path / name)
+    names = ("sst2", "mr-rt-polarity")
+    paths = [_without_head(examples / name, tmp_path / name) for name in names]
     base = transformers.BertForSequenceClassification(config)
     model = peft.PeftModel.from_pretrained(base, paths[0], adapter_name="one")
     model.load_adapter(paths[1], adapter_name="two")
