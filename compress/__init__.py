@@ -1,0 +1,28 @@
+"""Shrink task vectors to their entropy and give them back bit for bit.
+
+This room knows arithmetic and its own file format, `.tern`; it needs NumPy and never torch, stores
+nothing and speaks to no network. It does not merge, route or keep revisions. Start at `codec.py`
+(compress), `decode.py` (back) and `container.py` (the file).
+"""
+
+from __future__ import annotations
+
+from compress.codec import compress_adapter, compress_residual
+from compress.compeft import Compeft, Scope
+from compress.decode import decompress
+from compress.errors import CompressError, TernError
+from compress.inspection import inspect
+from compress.reports import CompressionReport, Inspection
+
+__all__ = [
+    "Compeft",
+    "CompressError",
+    "CompressionReport",
+    "Inspection",
+    "Scope",
+    "TernError",
+    "compress_adapter",
+    "compress_residual",
+    "decompress",
+    "inspect",
+]

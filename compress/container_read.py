@@ -1,0 +1,232 @@
+"""Open a `.tern` file, check all of it, and give its trits and exact bytes in pieces.
+
+Nothing that the file claims is believed before it is checked: the seal over every byte, the
+structure of the index, that the streams hold exactly as many trits and bytes as the index needs,
+and that the result is no larger than the caller allows. Only then is memory used, one segment or
+block at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from compress import container, entropy, exact_blocks
+from compress.container import EXACT, INDEX, SEAL_BYTES, TRITS
+from compress.dtypes import Array
+from compress.errors import SourceError, TernDamagedError, TernTooLargeError, TernVersionError
+from compress.tensor_file import TensorFile
+
+DEFAULT_MAX_DECODED_BYTES = 64 << 30
+_HASH_BYTES = 1 << 20
+
+
+class TernFile:
+    """Hold an opened and checked `.tern` file.
+
+    Attributes:
+        metadata: its `__metadata__`.
+        index: what it holds.
+        part_bytes: size of header, index, trits and exact in bytes.
+
+    Raises:
+        TernDamagedError: it is not whole.
+        TernVersionError: it is of a version or method that is not understood.
+        TernTooLargeError: it decodes to more than `max_decoded_bytes`.
+    """
+
+    def __init__(self, path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> None:
+        self.path = path
+        try:
+            self._file = TensorFile(path, max_header_bytes=container.MAX_HEADER_BYTES)
+        except SourceError as error:
+            raise TernDamagedError(
+                error.message,
+                file=path.name,
+                field=error.field,
+                expected=error.expected,
+                actual=error.actual,
+            ) from error
+        try:
+            self.metadata = self._file.metadata
+            self._check_version()
+            self._check_parts()
+            self._check_seal()
+            self.index = container.decode_index(self._file.read_bytes(INDEX, SEAL_BYTES))
+            self._check_size(max_decoded_bytes)
+            self._check_streams()
+        except TernDamagedError as error:
+            self._file.close()
+            error.file = path.name
+            raise
+        except BaseException:
+            self._file.close()
+            raise
+
+    @property
+    def size_bytes(self) -> int:
+        """Count the bytes of the whole file."""
+        return self._file.size_bytes
+
+    @property
+    def part_bytes(self) -> dict[str, int]:
+        """Count the bytes of the header, of index, trits and exact."""
+        sizes = {name: info.size_bytes for name, info in self._file.tensors.items()}
+        return {"header": self._file.data_start, INDEX: 0, TRITS: 0, EXACT: 0, **sizes}
+
+    def segments(self) -> Iterator[Array]:
+        """Decode the trits, one segment after another."""
+        for start, stop, _ in self._walk(TRITS, entropy.HEAD_BYTES, _segment_sizes):
+            yield entropy.decode_segment(self._file.read_bytes(TRITS, start, stop))
+
+    def trit_reader(self) -> TritReader:
+        """Give the trits in pieces of any size."""
+        return TritReader(self.segments())
+
+    def exact_reader(self) -> exact_blocks.ExactReader:
+        """Give the exact bytes in pieces of any size."""
+        walk = self._walk(EXACT, exact_blocks.HEAD_BYTES, exact_blocks.block_sizes)
+        return exact_blocks.ExactReader(
+            self._file.read_bytes(EXACT, start, stop) for start, stop, _ in walk
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check_version(self) -> None:
+        for key, known in (
+            ("format", (container.FORMAT,)),
+            ("version", (container.VERSION,)),
+            ("method", container.METHODS),
+        ):
+            if self.metadata.get(key) not in known:
+                raise TernVersionError(
+                    f"this is no .tern file of a {key} that is understood",
+                    file=self.path.name,
+                    field=key,
+                    expected=" or ".join(known),
+                    actual=str(self.metadata.get(key))[:80],
+                    hint="a newer program may have written it" if key != "format" else "",
+                )
+
+    def _check_parts(self) -> None:
+        found = tuple(self._file.tensors)
+        if found not in {(INDEX, TRITS), (INDEX, EXACT), (INDEX, TRITS, EXACT), (INDEX,)}:
+            raise TernDamagedError(
+                "the parts are not those of a .tern file",
+                field="header",
+                expected="index, trits, exact",
+                actual=", ".join(found)[:80],
+            )
+        infos = self._file.tensors.values()
+        if any(info.dtype != "U8" or len(info.shape) != 1 for info in infos):
+            raise TernDamagedError("a part is not a stream of bytes", field="header")
+        if self._file.tensors[INDEX].size_bytes < SEAL_BYTES:
+            raise TernDamagedError("the seal is absent", field="index")
+
+    def _check_seal(self) -> None:
+        digest = hashlib.sha256()
+        seal_at = self._file.data_start
+        with self.path.open("rb") as file:
+            digest.update(file.read(seal_at))
+            seal = file.read(SEAL_BYTES)
+            while chunk := file.read(_HASH_BYTES):
+                digest.update(chunk)
+        if digest.digest() != seal:
+            raise TernDamagedError(
+                "the file is damaged: its bytes are not those that its seal was made from",
+                field="seal",
+                expected=seal.hex()[:16] + "…",
+                actual=digest.hexdigest()[:16] + "…",
+            )
+
+    def _check_size(self, max_decoded_bytes: int) -> None:
+        decoded = sum(tensor.info.size_bytes for tensor in self.index.tensors)
+        if decoded > max_decoded_bytes:
+            raise TernTooLargeError(
+                "the file decodes to more than is allowed",
+                file=self.path.name,
+                expected=f"at most {max_decoded_bytes} bytes",
+                actual=str(decoded),
+                hint="raise the limit if the file comes from someone you trust",
+            )
+
+    def _check_streams(self) -> None:
+        trits = sum(n for *_, n in self._walk(TRITS, entropy.HEAD_BYTES, _segment_sizes))
+        needed = container.trit_count(self.index.coded)
+        walk = self._walk(EXACT, exact_blocks.HEAD_BYTES, exact_blocks.block_sizes)
+        exact = sum(n for *_, n in walk)
+        exact_needed = sum(tensor.info.size_bytes for tensor in self.index.exact)
+        if (trits, exact) != (needed, exact_needed):
+            raise TernDamagedError(
+                "index and streams contradict each other",
+                field="index",
+                expected=f"{needed} trits and {exact_needed} exact bytes",
+                actual=f"{trits} and {exact}",
+            )
+
+    def _walk(
+        self, part: str, head_bytes: int, sizes: Callable[[bytes], tuple[int, int]]
+    ) -> Iterator[tuple[int, int, int]]:
+        """Go from one block of a part to the next: start, stop and decoded size of each."""
+        end = self._file.tensors[part].size_bytes if part in self._file.tensors else 0
+        start = 0
+        while start < end:
+            decoded, length = sizes(
+                self._file.read_bytes(part, start, min(start + head_bytes, end))
+            )
+            stop = start + length
+            if stop > end:
+                raise TernDamagedError("a block reaches beyond its part", field=part)
+            yield start, stop, decoded
+            start = stop
+
+
+class TritReader:
+    """Give trits in pieces of any size, holding one segment at a time."""
+
+    def __init__(self, segments: Iterator[Array]) -> None:
+        self._segments = segments
+        self._segment: Array = np.empty(0, np.int8)
+
+    def read(self, size: int) -> Array:
+        """Give the next trits, int8 [size].
+
+        Raises:
+            TernDamagedError: a segment is damaged or there are not so many trits.
+        """
+        pieces = []
+        while size:
+            if not len(self._segment):
+                segment = next(self._segments, None)
+                if segment is None or not len(segment):
+                    raise TernDamagedError("there are too few trits", field="trits")
+                self._segment = segment
+            pieces.append(self._segment[:size])
+            self._segment = self._segment[len(pieces[-1]) :]
+            size -= len(pieces[-1])
+        return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.int8), *pieces])
+
+
+def _segment_sizes(head: bytes) -> tuple[int, int]:
+    found = entropy.read_head(head)
+    if not found.trits:
+        raise TernDamagedError("a segment is empty", field="trits")
+    return found.trits, found.size_bytes

@@ -1,0 +1,145 @@
+"""Turn a `.tern` file back into ordinary weights that every PEFT program loads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from compress.adapter import CONFIG_NAME, SourceKind
+from compress.compeft import Progress
+from compress.container import PLAIN_METADATA, Stored, trit_count
+from compress.container_read import DEFAULT_MAX_DECODED_BYTES, TernFile
+from compress.dtypes import Array
+from compress.errors import BaseMismatchError, DestinationError
+from compress.places import copy_files, find_tern, new_file, new_folder
+from compress.residual import require_base
+from compress.restore import restore
+from compress.task_vector import CHUNK, Initial
+from compress.tensor_file import TensorWriter
+from compress.weights import Weights, find_model_files, open_weights
+
+_EXACT_CHUNK_BYTES = 4 << 20
+
+
+def decompress(
+    source: Path,
+    destination: Path,
+    *,
+    base: Path | None = None,
+    progress: Progress | None = None,
+    max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES,
+) -> None:
+    """Write the adapter or model that a `.tern` file stands for.
+
+    Args:
+        source: the file, or a folder with one.
+        destination: a new folder; or, for weights without a config, a ``.safetensors`` file.
+        base: the base model; needed for the residual of a fine-tuned model, else ignored.
+        progress: called with elements done and elements in all.
+        max_decoded_bytes: the most that may be written.
+
+    Raises:
+        TernError: the file is damaged, unknown or too large; nothing is left behind.
+        BaseMismatchError: the base is absent or is not the one that was compressed against.
+        DestinationError: the destination is taken.
+    """
+    path = find_tern(source)
+    with (
+        TernFile(path, max_decoded_bytes=max_decoded_bytes) as tern,
+        _open_base(tern, base) as base_weights,
+    ):
+        if destination.suffix == ".safetensors":
+            if tern.index.kind is SourceKind.PEFT:
+                raise DestinationError(
+                    "an adapter with a config needs a folder",
+                    file=str(destination),
+                    hint="name a folder instead",
+                )
+            with new_file(destination) as file:
+                write_weights(tern, file, base=base_weights, progress=progress)
+            return
+        with new_folder(destination) as folder:
+            write_weights(
+                tern, folder / tern.index.weights_name, base=base_weights, progress=progress
+            )
+            if tern.index.config:
+                (folder / CONFIG_NAME).write_bytes(tern.index.config)
+            if source.is_dir():
+                left_out = {path.name, CONFIG_NAME, tern.index.weights_name}
+                copy_files(_others(source, left_out), folder)
+
+
+def write_weights(
+    tern: TernFile, path: Path, *, base: Weights | None = None, progress: Progress | None = None
+) -> None:
+    """Write all tensors of an opened file as safetensors, one slice in memory at a time."""
+    index = tern.index
+    metadata = index.metadata
+    if index.kind is SourceKind.PEFT:
+        metadata = {**PLAIN_METADATA, **metadata}
+    with TensorWriter(path, [t.info for t in index.tensors], metadata=metadata) as writer:
+        total, done = trit_count(index.coded), 0
+        for tensor, start, values in decoded(tern, base=base):
+            writer.write(tensor.info.name, values.tobytes(), start=start * values.dtype.itemsize)
+            done += len(values)
+            if progress is not None:
+                progress(done, total)
+        reader = tern.exact_reader()
+        for tensor in index.exact:
+            for start in range(0, tensor.info.size_bytes, _EXACT_CHUNK_BYTES):
+                size = min(_EXACT_CHUNK_BYTES, tensor.info.size_bytes - start)
+                writer.write(tensor.info.name, reader.read(size), start=start)
+
+
+def decoded(tern: TernFile, *, base: Weights | None = None) -> Iterator[tuple[Stored, int, Array]]:
+    """Decode the compressed tensors in slices: tensor, offset and values in its storage type."""
+    trits = tern.trit_reader()
+    for tensor in tern.index.coded:
+        info = tensor.info
+        scale = tern.index.scales[tensor.group]
+        for start in range(0, info.size, CHUNK):
+            stop = min(start + CHUNK, info.size)
+            initial = None
+            if tensor.initial is Initial.BASE and base is not None:
+                initial = base.read(info.name, start, stop)
+            yield tensor, start, restore(trits.read(stop - start), tensor, scale, base=initial)
+
+
+@contextmanager
+def _open_base(tern: TernFile, base: Path | None) -> Iterator[Weights | None]:
+    based = [tensor for tensor in tern.index.coded if tensor.initial is Initial.BASE]
+    if based and base is None:
+        raise BaseMismatchError(
+            "this file holds the difference from a base model",
+            file=tern.path.name,
+            expected="the base model",
+            hint="name the base model that it was compressed against",
+        )
+    with open_weights(find_model_files(base)) if based and base else nullcontext() as weights:
+        if weights is not None:
+            for tensor in based:
+                require_base(weights, tensor.info)
+            _check_digest(tern, weights)
+        yield weights
+
+
+def _check_digest(tern: TernFile, base: Weights) -> None:
+    expected = tern.metadata.get("base_sha256", "")
+    actual = base.sha256()
+    if expected != actual:
+        raise BaseMismatchError(
+            "this is not the base that the file was compressed against",
+            file=tern.path.name,
+            field="base_sha256",
+            expected=expected[:16],
+            actual=actual[:16],
+        )
+
+
+def _others(folder: Path, left_out: set[str]) -> list[Path]:
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file() and not path.is_symlink() and path.name not in left_out
+    ]

@@ -1,0 +1,123 @@
+"""Find the LoRA modules among tensor names: which A belongs to which B, and how ΔW is scaled.
+
+Names understood: PEFT (``….lora_A.weight``, with or without an adapter's name,
+``lora_embedding_A``), diffusers (``…to_k_lora.down.weight``, ``….lora.up.weight``), kohya
+(``….lora_down.weight`` with ``.alpha``) and cloneofsimo (``unet:3:down``). ΔW = scale · B A, with A
+[rank, d_in] and B [d_out, rank]; further axes (convolution) are flattened.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+from compress import patterns
+from compress.adapter import LoraSettings
+from compress.tensor_file import TensorInfo
+from compress.weights import Weights
+
+
+class Role(IntEnum):
+    """Say what a tensor is to the task vector. The numbers are part of the `.tern` format."""
+
+    EXACT = 0
+    A = 1
+    B = 2
+    OTHER = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LoraModule:
+    """Name the two factors of one module and its scale.
+
+    Attributes:
+        name: the module's name.
+        a: name of the tensor A [rank, d_in…].
+        b: name of the tensor B [d_out, rank…].
+        rank: inner size.
+        scale: what multiplies B A.
+        middle: name of AdaLoRA's diagonal E [rank, 1], or empty.
+    """
+
+    name: str
+    a: str
+    b: str
+    rank: int
+    scale: float
+    middle: str = ""
+
+
+_PEFT = re.compile(
+    r"(?P<module>.+)\.(?:[a-z0-9]+_)?lora_(?:embedding_)?(?P<role>[AB])(?:\.[^.]+){0,2}"
+)
+_DIFFUSERS = re.compile(r"(?P<module>.+)[._]lora[._](?P<role>down|up)(?:\.weight)?")
+_KOHYA = re.compile(r"(?P<module>.+)\.lora_(?P<role>down|up)(?:\.weight)?")
+_CLONEOFSIMO = re.compile(r"(?P<module>[^:]+:[0-9]+):(?P<role>down|up)")
+_KEYS = (_PEFT, _KOHYA, _DIFFUSERS, _CLONEOFSIMO)
+_ROLES = {"A": Role.A, "down": Role.A, "B": Role.B, "up": Role.B}
+
+
+def split_key(name: str) -> tuple[str, Role]:
+    """Split a tensor's name into its module and its role; `Role.EXACT` if it is no LoRA factor."""
+    if name.endswith(".bias"):
+        return name, Role.EXACT
+    for key in _KEYS:
+        if found := key.fullmatch(name):
+            return found["module"], _ROLES[found["role"]]
+    return name, Role.EXACT
+
+
+def find_modules(weights: Weights, settings: LoraSettings) -> list[LoraModule]:
+    """Pair up the factors, in alphabetical order of the modules.
+
+    Factors without a partner, and pairs whose inner sizes differ, are left out.
+    """
+    factors: dict[str, dict[Role, TensorInfo]] = {}
+    for name, info in weights.tensors.items():
+        module, role = split_key(name)
+        if role is not Role.EXACT and len(info.shape) >= 2 and info.size:
+            factors.setdefault(module, {})[role] = info
+    modules = []
+    for module, pair in sorted(factors.items()):
+        if len(pair) == 2 and _inner_sizes_agree(pair[Role.A], pair[Role.B]):
+            modules.append(_module(module, pair, weights, settings))
+    return modules
+
+
+def _inner_sizes_agree(a: TensorInfo, b: TensorInfo) -> bool:
+    return a.shape[0] == b.shape[1] and math.prod(b.shape[2:]) == 1
+
+
+def _module(
+    name: str, pair: Mapping[Role, TensorInfo], weights: Weights, settings: LoraSettings
+) -> LoraModule:
+    rank = pair[Role.A].shape[0]
+    middle = f"{name}.lora_E"
+    return LoraModule(
+        name=name,
+        a=pair[Role.A].name,
+        b=pair[Role.B].name,
+        rank=rank,
+        scale=_scale(name, rank, weights, settings),
+        middle=middle if middle in weights.tensors else "",
+    )
+
+
+def _scale(module: str, rank: int, weights: Weights, settings: LoraSettings) -> float:
+    """Give alpha/rank, or alpha/√rank for rsLoRA; 1 where nothing says what alpha is."""
+    alpha_tensor = weights.tensors.get(f"{module}.alpha")
+    if alpha_tensor is not None and alpha_tensor.size == 1 and alpha_tensor.dtype[0] in "FB":
+        return float(weights.read(alpha_tensor.name)[0]) / rank
+    key = patterns.first_match(settings.alpha_pattern, module.removeprefix("base_model.model."))
+    alpha = settings.alpha if key is None else settings.alpha_pattern[key]
+    if alpha is None:
+        return 1.0
+    return alpha / (math.sqrt(rank) if settings.rank_stabilised else rank)
+
+
+def unread_patterns(settings: LoraSettings) -> list[str]:
+    """List the keys of `alpha_pattern` that are not understood and so not applied."""
+    return [key for key in settings.alpha_pattern if not patterns.is_understood(key)]

@@ -1,0 +1,96 @@
+"""Bound how small the error of ΔW can be at a given rate: reverse water-filling over its spectrum.
+
+ΔW = Σ σᵢ uᵢ vᵢᵀ over every module, each direction a spherical source: a unit vector of size d
+described to relative squared error δ costs −(d/2) log₂ δ bits. Coders that treat directions as
+unstructured cannot do better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.dtypes import Array
+from compress.measure import Factors
+
+_FIXED_POINT_ROUNDS = 60
+_BISECTION_ROUNDS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrum:
+    """Hold the components of an adapter's ΔW.
+
+    Attributes:
+        energies: σ² of every component, float64 [n].
+        d_out: size of every u, float64 [n].
+        d_in: size of every v, float64 [n].
+        parameters: elements of all A and B.
+    """
+
+    energies: Array
+    d_out: Array
+    d_in: Array
+    parameters: int
+
+
+def spectrum(modules: Iterable[Factors]) -> Spectrum:
+    """Find the singular values of every ΔW through thin QR of its factors."""
+    energies, d_out, d_in, parameters = [], [], [], 0
+    for module in modules:
+        upper_b: Array = np.linalg.qr(module.b.astype(np.float64)).R
+        upper_a: Array = np.linalg.qr(module.a.astype(np.float64).T).R
+        core: NDArray[np.float64] = upper_b @ upper_a.T
+        sigma = module.scale * np.linalg.svd(core, full_matrices=False, compute_uv=False)
+        energies.append(sigma**2)
+        d_out.append(np.full(len(sigma), float(module.b.shape[0])))
+        d_in.append(np.full(len(sigma), float(module.a.shape[1])))
+        parameters += module.a.size + module.b.size
+    return Spectrum(
+        np.concatenate(energies), np.concatenate(d_out), np.concatenate(d_in), parameters
+    )
+
+
+def error_bound(components: Spectrum, bits_per_param: float) -> float:
+    """Give the least relative error of ΔW at a rate.
+
+    Args:
+        components: the spectrum of the adapter.
+        bits_per_param: bits for every element of A and B, above 0.
+
+    Returns:
+        √(remaining energy / energy), in [0, 1].
+    """
+    total = float(components.energies.sum())
+    if not total:
+        return 0.0
+    low, high = math.log(total * 1e-18), math.log(total * 1e3)
+    for _ in range(_BISECTION_ROUNDS):
+        middle = (low + high) / 2
+        _, bits = _fill(components, math.exp(middle))
+        if bits > bits_per_param * components.parameters:
+            low = middle
+        else:
+            high = middle
+    remaining, _ = _fill(components, math.exp(high))
+    return math.sqrt(min(1.0, remaining / total))
+
+
+def _fill(components: Spectrum, price: float) -> tuple[float, float]:
+    """Give remaining energy and bits where one bit is worth `price` of energy."""
+    energy = np.maximum(components.energies, 1e-300)
+    error_u = np.full(len(energy), 0.5)
+    error_v = error_u.copy()
+    unit = price / (2 * math.log(2) * energy)
+    for _ in range(_FIXED_POINT_ROUNDS):
+        error_u = np.minimum(1.0, unit * components.d_out / np.maximum(1 - error_v, 1e-300))
+        error_v = np.minimum(1.0, unit * components.d_in / np.maximum(1 - error_u, 1e-300))
+    left = energy * (1 - (1 - error_u) * (1 - error_v))
+    bits = -(components.d_out * np.log2(error_u) + components.d_in * np.log2(error_v)) / 2
+    keep = (left + price * bits < energy) & (error_u < 1) & (error_v < 1)
+    remaining = float(np.where(keep, left, components.energies).sum())
+    return remaining, float(bits[keep].sum())
