@@ -1,8 +1,8 @@
-"""State what a blob store must do, and do it in memory.
+"""State what a blob store must do; `registry.stores.open_store` opens one.
 
 Blobs are keyed by the sha256 of their bytes. Records are small named documents that stand beside
 them (manifests, moves of refs, base models), so that a lost database can be rebuilt from the store
-alone. Every store passes `tests/contracts/blob_store.py`.
+alone. Every store passes `tests/contracts/blob_store.py`; a new one is one file and one such class.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import BinaryIO, Protocol
 from registry.digest import Digest
 from registry.errors import NotFoundError, ValidationError
 
-_RECORD_KEY = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*")
+_RECORD_KEY = re.compile(r"[A-Za-z0-9_.-]{1,255}(?:/[A-Za-z0-9_.-]{1,255})*")
 MAX_RECORD_BYTES = 16 << 20
 
 
@@ -66,16 +66,66 @@ def check_record_key(key: str) -> str:
     return key
 
 
+def check_record_prefix(prefix: str) -> str:
+    """Return the prefix if it is empty or the beginning of a record's key.
+
+    Raises:
+        ValidationError: no record's key can begin so.
+    """
+    if prefix:
+        check_record_key(f"{prefix}x")
+    return prefix
+
+
+def check_record_size(key: str, data: bytes) -> None:
+    """Let through what is small enough to be a record.
+
+    Raises:
+        ValidationError: it is longer than `MAX_RECORD_BYTES`.
+    """
+    if len(data) > MAX_RECORD_BYTES:
+        raise ValidationError(
+            f"record {key} is too long",
+            field="record",
+            expected=f"at most {MAX_RECORD_BYTES} bytes",
+            actual=f"{len(data)} bytes",
+        )
+
+
+def clip_range(size_bytes: int, *, start: int, length: int | None) -> tuple[int, int]:
+    """Return begin and end of what a blob of `size_bytes` has of a range, as slices do.
+
+    Raises:
+        ValidationError: start or length is negative.
+    """
+    if start < 0 or (length is not None and length < 0):
+        raise ValidationError(
+            "a range begins before the blob",
+            field="range",
+            expected="start and length of 0 or more",
+            actual=f"start {start}, length {length}",
+        )
+    begin = min(start, size_bytes)
+    return begin, size_bytes if length is None else min(begin + length, size_bytes)
+
+
 class BlobStore(Protocol):
     """Keep blobs by digest, and small records by name.
 
-    All methods may raise `StorageError`; what `put` acknowledged survives a crash.
+    All methods may raise `StorageError`; what `put` acknowledged survives a crash. A key is either
+    a record or the beginning of others' keys (`a` and `a/b` do not go together).
     """
 
-    def put_file(self, digest: Digest, path: Path) -> None:
+    def put_file(self, digest: Digest, path: Path, *, verified: bool = False) -> None:
         """Store the bytes of a local file, which the store may move away.
 
-        Storing what is there already succeeds, and refreshes `stored_at`.
+        Storing what is there already succeeds, refreshes `stored_at` and mends a damaged copy.
+
+        Args:
+            digest: the sha256 of the file.
+            path: where the file is.
+            verified: whether the caller has just hashed these very bytes and nobody else can
+                write them; the store then need not hash them again.
 
         Raises:
             DigestMismatchError: the file's bytes are not those of `digest`; nothing is stored.
@@ -135,3 +185,9 @@ class BlobStore(Protocol):
 
     def delete_record(self, key: str) -> None:
         """Remove a record; removing what is not there succeeds."""
+
+    def discard_stale(self, *, older_than_s: float) -> int:
+        """Remove what interrupted writes left behind longer ago, and return how many.
+
+        Nothing of it was ever visible; it only takes space.
+        """

@@ -1,16 +1,51 @@
 """Name everything that can go wrong in the registry.
 
-The tree (no class knows HTTP or exit codes; `api/problems.py` maps each leaf to both):
+The tree (no class knows HTTP or exit codes; `api/problems.py` maps each leaf to both; what carries
+digests and names stands in catalog_errors.py, blobs.py, digest.py and database.py):
 
     RegistryError
     ├── ValidationError            what came is wrong: file, field, expected, actual
+    │   ├── FileError              a pushed file or folder is refused; adds a reason code
+    │   │   ├── PathError              a path that no client could store
+    │   │   ├── RefusedFileError       pickles, code, archives, symbolic links
+    │   │   ├── LfsPointerError        a Git LFS pointer where the file should be
+    │   │   ├── HeaderError            not a well-formed safetensors file
+    │   │   ├── NonFiniteError         NaN or infinity among the values
+    │   │   ├── ConfigError            adapter_config.json is not acceptable
+    │   │   ├── WeightsMissingError    a config without weights
+    │   │   ├── LayoutError            weights contradict themselves or the config
+    │   │   └── UnknownKindError       nothing here looks like an adapter
+    │   ├── BaseShapeError         a module is not shaped as the base model's
+    │   └── QuotaExceededError     the namespace may not hold so much
     ├── NotFoundError              no such thing, or none that the caller may see
+    │   ├── AdapterNotFoundError
+    │   ├── RevisionNotFoundError      no such branch, tag, commit id or digest
+    │   ├── FileNotInRevisionError
+    │   ├── BaseModelNotFoundError
+    │   ├── TokenNotFoundError
+    │   └── BlobNotFoundError          in blobs.py
     ├── ConflictError              it changed, or contradicts what is there
+    │   ├── BranchConflictError        another push moved the branch first
+    │   ├── TagExistsError             a tag stays where it is
+    │   ├── RefNameTakenError          a branch and a tag cannot share a name
+    │   ├── LastRefError               the last ref goes only with its adapter
+    │   ├── PinConflictError           a ref does not point at the digest beside it
+    │   ├── BaseConflictError          the adapter is bound to another base model
+    │   ├── KindConflictError          the adapter is bound to another kind
+    │   ├── AliasTakenError            the name belongs to another base model
+    │   ├── BlobsMissingError          a push names blobs that were not sent
+    │   ├── BlobBusyError              collected at this moment: try again shortly
+    │   └── DatabaseNotEmptyError      a rebuild starts from an empty database
     ├── PermissionDeniedError      the token does not reach this far
+    │   └── InvalidTokenError          unknown, expired or revoked
     └── StorageError               the disk, bucket or database failed
+        ├── DatabaseError              in database.py
+        └── StoreAheadError            the store knows moves that the database does not
 """
 
 from __future__ import annotations
+
+from registry.reasons import Reason
 
 
 class RegistryError(Exception):
@@ -68,3 +103,63 @@ class ValidationError(RegistryError):
         self.field = field
         self.expected = expected
         self.actual = actual
+
+
+class FileError(ValidationError):
+    """Say why a pushed file or folder is refused.
+
+    Attributes:
+        reason: a stable code, one of `registry.reasons.Reason`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: Reason,
+        file: str = "",
+        field: str = "",
+        expected: str = "",
+        actual: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(
+            message, file=file, field=field, expected=expected, actual=actual, hint=hint
+        )
+        self.reason = reason
+
+
+class PathError(FileError):
+    """Say that a path could not be stored safely by every client."""
+
+
+class RefusedFileError(FileError):
+    """Say that a kind of file is never accepted: pickles, code, archives, links."""
+
+
+class LfsPointerError(FileError):
+    """Say that a Git LFS pointer stands where the file itself should be."""
+
+
+class HeaderError(FileError):
+    """Say what breaks the rules of the safetensors format."""
+
+
+class NonFiniteError(FileError):
+    """Say which tensor holds a NaN or an infinity, and where."""
+
+
+class ConfigError(FileError):
+    """Say which field of an adapter's configuration is not acceptable."""
+
+
+class WeightsMissingError(FileError):
+    """Say that a configuration came without the weights that it describes."""
+
+
+class LayoutError(FileError):
+    """Say how the weights contradict themselves or their configuration."""
+
+
+class UnknownKindError(FileError):
+    """Say that nothing here is an adapter of a kind that we know, and what was seen."""

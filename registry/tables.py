@@ -1,0 +1,216 @@
+"""Lay out the catalog's tables: rows only, no behaviour.
+
+Times are UTC text (`YYYY-MM-DDThh:mm:ss.mmmZ`), digests are 64 hex digits; both sort as text on
+every database. A row is not a value: the rest of the registry sees the frozen dataclasses of
+`catalog_values.py`. Every revision row is reachable from a live ref: deleting a ref deletes, in
+the same transaction, the revisions that only it kept.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Index,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import registry as orm_registry
+from sqlmodel import Field, SQLModel
+
+_NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+}
+# Names compare byte by byte everywhere, whatever the locale of the database.
+NAME = String(512).with_variant(String(512, collation="C"), "postgresql")
+HEX = String(64).with_variant(String(64, collation="C"), "postgresql")
+TIME = String(24).with_variant(String(24, collation="C"), "postgresql")
+
+
+class Row(SQLModel, registry=orm_registry(metadata=MetaData(naming_convention=_NAMING))):
+    """Be the root of every table of the catalog."""
+
+
+class BaseModelRow(Row, table=True):
+    """Keep one base model; `merged_into` is the key of the base that an alias folded it into."""
+
+    __tablename__ = "base_models"
+    id: int | None = Field(default=None, primary_key=True)
+    key: str = Field(sa_type=NAME, unique=True)
+    name: str = Field(sa_type=NAME)
+    config: str | None = Field(default=None, sa_type=Text)
+    shapes: str = Field(default="{}", sa_type=Text)
+    merged_into: str | None = Field(default=None, sa_type=NAME)
+    created_at: str = Field(sa_type=TIME)
+    updated_at: str = Field(sa_type=TIME)
+    sequence: int = Field(sa_type=BigInteger)
+    recorded: bool = Field(default=False, sa_type=Boolean)
+
+
+class BaseAliasRow(Row, table=True):
+    """Keep one registered spelling of a base model."""
+
+    __tablename__ = "base_aliases"
+    key: str = Field(sa_type=NAME, primary_key=True)
+    alias: str = Field(sa_type=NAME)
+    base_id: int = Field(foreign_key="base_models.id", index=True)
+
+
+class AdapterRow(Row, table=True):
+    """Keep one adapter; `alive` is false once it was deleted (its refs' numbers live on)."""
+
+    __tablename__ = "adapters"
+    __table_args__ = (
+        UniqueConstraint("namespace", "name"),
+        Index(None, "base_id", "namespace", "name"),
+        Index(None, "kind", "namespace", "name"),
+        {"sqlite_autoincrement": True},
+    )
+    id: int | None = Field(default=None, primary_key=True)
+    namespace: str = Field(sa_type=NAME)
+    name: str = Field(sa_type=NAME)
+    search_text: str = Field(sa_type=NAME)
+    base_id: int | None = Field(default=None, foreign_key="base_models.id")
+    kind: str = Field(sa_type=NAME)
+    created_at: str = Field(sa_type=TIME)
+    updated_at: str = Field(sa_type=TIME)
+    alive: bool = Field(sa_type=Boolean)
+    revision_count: int = Field(default=0)
+    size_bytes: int = Field(default=0, sa_type=BigInteger)
+
+
+class RevisionRow(Row, table=True):
+    """Keep one immutable revision with its manifest, canonical JSON as text."""
+
+    __tablename__ = "revisions"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+    id: int | None = Field(default=None, primary_key=True)
+    adapter_id: int = Field(foreign_key="adapters.id", index=True)
+    digest: str = Field(sa_type=HEX, unique=True)
+    parent: str | None = Field(default=None, sa_type=HEX)
+    created_at: str = Field(sa_type=TIME)
+    size_bytes: int = Field(sa_type=BigInteger)
+    manifest: str = Field(sa_type=Text)
+
+
+class FileRow(Row, table=True):
+    """Say which blobs a revision needs."""
+
+    __tablename__ = "files"
+    __table_args__ = (
+        PrimaryKeyConstraint("revision_id", "path"),
+        Index(None, "digest", "adapter_id"),
+    )
+    revision_id: int = Field(foreign_key="revisions.id")
+    path: str = Field(sa_type=Text)
+    adapter_id: int = Field(foreign_key="adapters.id", index=True)
+    digest: str = Field(sa_type=HEX)
+    size_bytes: int = Field(sa_type=BigInteger)
+
+
+class LineageRow(Row, table=True):
+    """Keep one edge from a revision to what it was made from."""
+
+    __tablename__ = "lineage"
+    __table_args__ = (PrimaryKeyConstraint("revision_id", "position"),)
+    revision_id: int = Field(foreign_key="revisions.id")
+    position: int
+    operation: str = Field(sa_type=NAME)
+    source_namespace: str = Field(sa_type=NAME)
+    source_name: str = Field(sa_type=NAME)
+    source_digest: str = Field(sa_type=HEX, index=True)
+    weight: float | None = None
+    parameters: str = Field(sa_type=Text)
+
+
+class RefRow(Row, table=True):
+    """Keep one branch or tag; without a digest it is deleted and only its number lives on."""
+
+    __tablename__ = "refs"
+    __table_args__ = (
+        UniqueConstraint("adapter_id", "kind", "name"),
+        Index(None, "adapter_id", "digest"),
+    )
+    id: int | None = Field(default=None, primary_key=True)
+    adapter_id: int = Field(foreign_key="adapters.id")
+    kind: str = Field(sa_type=NAME)
+    name: str = Field(sa_type=NAME)
+    digest: str | None = Field(default=None, sa_type=HEX)
+    sequence: int = Field(sa_type=BigInteger)
+    moved_at: str = Field(sa_type=TIME)
+    recorded: bool = Field(sa_type=Boolean)
+
+
+class ObjectRow(Row, table=True):
+    """Keep the state of what stands in the store and may be collected: blobs and manifests."""
+
+    __tablename__ = "objects"
+    __table_args__ = (
+        UniqueConstraint("digest", "kind"),
+        Index(None, "touched_at"),
+        {"sqlite_autoincrement": True},
+    )
+    id: int | None = Field(default=None, primary_key=True)
+    kind: str = Field(sa_type=NAME)
+    digest: str = Field(sa_type=HEX)
+    size_bytes: int = Field(sa_type=BigInteger)
+    state: str = Field(sa_type=NAME)
+    touched_at: str = Field(sa_type=TIME)
+
+
+class HoldingRow(Row, table=True):
+    """Say that a namespace sent a blob itself, so that it may know that it is there."""
+
+    __tablename__ = "holdings"
+    __table_args__ = (PrimaryKeyConstraint("namespace", "digest"),)
+    namespace: str = Field(sa_type=NAME)
+    digest: str = Field(sa_type=HEX, index=True)
+    size_bytes: int = Field(sa_type=BigInteger)
+    touched_at: str = Field(sa_type=TIME)
+
+
+class TokenRow(Row, table=True):
+    """Keep one token by the keyed hash of its secret."""
+
+    __tablename__ = "tokens"
+    id: str = Field(sa_type=NAME, primary_key=True)
+    secret_hash: str = Field(sa_type=HEX, unique=True)
+    label: str = Field(sa_type=NAME)
+    namespace: str = Field(sa_type=NAME, index=True)
+    role: str = Field(sa_type=NAME)
+    created_at: str = Field(sa_type=TIME)
+    expires_at: str | None = Field(default=None, sa_type=TIME)
+    last_used_at: str | None = Field(default=None, sa_type=TIME)
+    revoked_at: str | None = Field(default=None, sa_type=TIME)
+
+
+class AuditRow(Row, table=True):
+    """Keep one act: who did what to what, appended and never changed."""
+
+    __tablename__ = "audit"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+    id: int | None = Field(default=None, primary_key=True)
+    time: str = Field(sa_type=TIME)
+    principal: str = Field(sa_type=NAME)
+    action: str = Field(sa_type=NAME)
+    subject: str = Field(sa_type=NAME, index=True)
+    digest: str | None = Field(default=None, sa_type=HEX)
+
+
+metadata = Row.metadata
+
+
+def _table(name: str) -> Table:
+    return metadata.tables[name]
+
+
+base_models, base_aliases = _table("base_models"), _table("base_aliases")
+adapters, revisions, files = _table("adapters"), _table("revisions"), _table("files")
+lineage, refs = _table("lineage"), _table("refs")
+objects, holdings = _table("objects"), _table("holdings")
+tokens, audit = _table("tokens"), _table("audit")
