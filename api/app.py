@@ -1,0 +1,137 @@
+"""Build the hub's web application: registry, limits, routes and the description of all of them.
+
+Start here to follow a request: `edge.py` lets it in, a module of `routes/` answers it, errors
+leave through `problem_responses.py`. Nothing is global; two hubs can live in one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from anyio import to_thread
+from fastapi import APIRouter, FastAPI
+
+from api.auth import Doorkeeper, check_start
+from api.edge import Edge
+from api.hub import Hub
+from api.limits import RateLimiter, UploadGate
+from api.metrics import Metrics
+from api.problem_responses import install
+from api.routes import (
+    adapters,
+    admin,
+    base_models,
+    downloads,
+    health,
+    lineage,
+    refs,
+    revisions,
+    tokens,
+    uploads,
+)
+from api.schemas import ProblemBody
+from api.settings import HubSettings
+from registry.service import Registry, RegistrySettings, open_registry
+
+_JSON_ROUTERS: tuple[APIRouter, ...] = (
+    health.router,
+    adapters.router,
+    revisions.router,
+    downloads.router,
+    refs.router,
+    lineage.router,
+    base_models.router,
+    tokens.router,
+    admin.router,
+)
+NO_QUOTA_BYTES = 1 << 60
+_DESCRIPTION = "Keep every revision of fine-tuned adapters, by base model and by content."
+
+
+def registry_settings(settings: HubSettings) -> RegistrySettings:
+    """Return the registry's part of a hub's settings; `adapters admin` opens the same."""
+    pepper = settings.token_pepper
+    return RegistrySettings(
+        data_dir=settings.data_dir,
+        database_url=settings.database_url,
+        store_url=settings.store,
+        token_pepper=pepper.get_secret_value() if pepper else "",
+        max_files=settings.max_files_per_revision,
+        max_blob_bytes=settings.max_file_bytes,
+        namespace_quota_bytes=settings.namespace_quota_bytes or NO_QUOTA_BYTES,
+    )
+
+
+def create_app(settings: HubSettings, registry: Registry | None = None) -> FastAPI:
+    """Build a hub.
+
+    Args:
+        settings: how it is configured.
+        registry: what it serves; None opens the one that the settings name, and closes it again.
+
+    Raises:
+        StartError: as configured, nobody could be told apart or nobody could administer it.
+        StorageError: database or store cannot be opened.
+    """
+    owned = registry is None
+    served = registry or open_registry(registry_settings(settings))
+    check_start(settings, has_admin_token=served.tokens.has_admin())
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        if owned:
+            await to_thread.run_sync(served.close)
+
+    hub = _hub(settings, served)
+    app = HubApp(
+        title="Ternery",
+        description=_DESCRIPTION,
+        version=_version(),
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    app.state.hub = hub
+    app.add_middleware(Edge, settings=settings, metrics=hub.metrics)
+    install(app)
+    for router in _JSON_ROUTERS:
+        app.include_router(router, max_body_size=settings.max_json_bytes)
+    app.include_router(uploads.router)
+    return app
+
+
+def _hub(settings: HubSettings, registry: Registry) -> Hub:
+    return Hub(
+        settings=settings,
+        registry=registry,
+        metrics=Metrics(),
+        doorkeeper=Doorkeeper(settings, registry.tokens),
+        requests=RateLimiter(settings.requests_per_minute),
+        uploads=UploadGate(settings.max_concurrent_uploads),
+    )
+
+
+def _version() -> str:
+    try:
+        return version("ternery")
+    except PackageNotFoundError:
+        return "0"
+
+
+class HubApp(FastAPI):
+    """Be a FastAPI app whose description knows its problems."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document; made once."""
+        if self.openapi_schema is None:
+            schemas = super().openapi()["components"]["schemas"]
+            schemas["ProblemBody"] = ProblemBody.model_json_schema()
+            schemas.pop("HTTPValidationError", None)
+            schemas.pop("ValidationError", None)
+        return super().openapi()

@@ -1,0 +1,37 @@
+"""Draw progress bars on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from api.progress import Advance
+
+
+class Bars:
+    """Show one bar at a time; each goes when its task ends."""
+
+    @contextmanager
+    def task(self, label: str, total_bytes: int) -> Iterator[Advance]:
+        """Draw a bar while the context lasts."""
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task(label, total=total_bytes)
+            yield lambda done: progress.advance(task, done)

@@ -1,0 +1,24 @@
+"""Show what a revision was made from and what was made from it."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from api.answers import lineage_body
+from api.deps import HubDep, ReadableDep, ReferenceDep
+from api.problem_responses import problems
+from api.raw_paths import RawPathRoute
+from api.schemas import LineageBody
+
+router = APIRouter(
+    prefix="/api/v1/adapters/{namespace}/{name}",
+    tags=["lineage"],
+    route_class=RawPathRoute,
+    responses=problems(401, 403, 404, 422, 429, 503),
+)
+
+
+@router.get("/lineage/{revision}")
+def lineage(reference: ReferenceDep, readable: ReadableDep, hub: HubDep) -> LineageBody:
+    """Show ancestors and descendants, as far as the caller may read them."""
+    return lineage_body(hub.registry.adapters.lineage(reference, readable=readable))
