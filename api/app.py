@@ -16,6 +16,7 @@ from fastapi import APIRouter, FastAPI
 
 from api.auth import Doorkeeper, check_start
 from api.edge import Edge
+from api.errors import StartError
 from api.hub import Hub
 from api.limits import RateLimiter, UploadGate
 from api.metrics import Metrics
@@ -36,10 +37,11 @@ from api.schemas import ProblemBody
 from api.settings import HubSettings
 from registry.service import Registry, RegistrySettings, open_registry
 
-_JSON_ROUTERS: tuple[APIRouter, ...] = (
+_ROUTERS: tuple[APIRouter, ...] = (
     health.router,
     adapters.router,
     revisions.router,
+    uploads.router,
     downloads.router,
     refs.router,
     lineage.router,
@@ -78,7 +80,12 @@ def create_app(settings: HubSettings, registry: Registry | None = None) -> FastA
     """
     owned = registry is None
     served = registry or open_registry(registry_settings(settings))
-    check_start(settings, has_admin_token=served.tokens.has_admin())
+    try:
+        check_start(settings, has_admin_token=served.tokens.has_admin())
+    except StartError:
+        if owned:
+            served.close()
+        raise
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -100,9 +107,8 @@ def create_app(settings: HubSettings, registry: Registry | None = None) -> FastA
     app.state.hub = hub
     app.add_middleware(Edge, settings=settings, metrics=hub.metrics)
     install(app)
-    for router in _JSON_ROUTERS:
-        app.include_router(router, max_body_size=settings.max_json_bytes)
-    app.include_router(uploads.router)
+    for router in _ROUTERS:
+        app.include_router(router)
     return app
 
 

@@ -21,7 +21,6 @@ from api.schemas import (
     RefsBody,
     RevisionBody,
     RevisionPage,
-    StatsBody,
     VerdictsBody,
     WhoamiBody,
 )
@@ -67,10 +66,6 @@ class HubClient:
     def whoami(self) -> WhoamiBody:
         """Return who the token belongs to and what it allows."""
         return self.transport.ask("GET", "/whoami", WhoamiBody)
-
-    def stats(self) -> StatsBody:
-        """Return what the hub holds."""
-        return self.transport.ask("GET", "/admin/stats", StatsBody)
 
     def adapters(
         self,

@@ -1,7 +1,7 @@
 """Stand between the network and the routes: identify, refuse, time and log each request.
 
 The path that routes see is the raw one, so that `%2F` inside a branch's name is no separator;
-`api.raw_paths` decodes the parameters afterwards. An open hub (no tokens) answers only to
+`api.route_kinds` decodes the parameters afterwards. An open hub (no tokens) answers only to
 programs of its own machine: not to other hosts, not to other names for this host (DNS rebinding),
 and it lets no web page change anything.
 """

@@ -23,7 +23,7 @@ class HashedFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
         self._hasher = hashlib.sha256()
         with path.open("rb") as file:
             while chunk := file.read(_BATCH_BYTES):
@@ -43,7 +43,7 @@ class HashedFile:
         trace: TracebackType | None,
     ) -> None:
         try:
-            self._drain()
+            self.flush()
         finally:
             self._pool.shutdown()
             self._file.close()
@@ -65,11 +65,15 @@ class HashedFile:
         Raises:
             OSError: the disk refused something.
         """
-        self._drain()
-        self._file.flush()
+        self.flush()
         return Digest(self._hasher.hexdigest())
 
-    def _drain(self) -> None:
+    def flush(self) -> None:
+        """Wait until all that was taken is in the file, where it outlives this process.
+
+        Raises:
+            OSError: the disk refused something.
+        """
         self._hand_over()
         while self._waiting:
             self._waiting.popleft().result()
@@ -82,5 +86,7 @@ class HashedFile:
             self._waiting.popleft().result()
 
     def _consume(self, batch: bytearray) -> None:
-        self._file.write(batch)
+        left = memoryview(batch)
+        while left:
+            left = left[self._file.write(left) :]
         self._hasher.update(batch)

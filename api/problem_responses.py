@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from api.errors import ApiError, RangeError
+from api.errors import ApiError, BodyCutError, RangeError
 from api.logs import LOG, request_id
 from api.problems import (
     INVALID_REQUEST,
@@ -79,6 +79,8 @@ def error_response(error: BaseException, instance: str) -> Response:
     headers = {}
     if isinstance(error, RangeError):
         headers["Content-Range"] = f"bytes */{error.size_bytes}"
+    if isinstance(error, BodyCutError):
+        headers["Connection"] = "close"
     if problem.row.status >= 500:
         LOG.error("%s", problem.row.code, exc_info=error)
     return problem_response(problem, instance, headers=headers)
@@ -112,10 +114,14 @@ async def _invalid(request: Request, error: Exception) -> Response:
 async def _unexpected(request: Request, _error: Exception) -> Response:
     # The server logs the traceback with the request's id; nothing of it leaves the hub.
     detail = "an unexpected error; the hub's log says why, under this request id"
-    # It also closes the connection after such an answer, so that is said.
-    return problem_response(
-        Problem(UNEXPECTED, detail), request.url.path, headers={"Connection": "close"}
-    )
+    # It also closes the connection after such an answer, so that is said. This answer is made
+    # outside of `api.edge`, which adds these headers to all others.
+    headers = {
+        "Connection": "close",
+        "X-Request-ID": request_id.get(),
+        "X-Content-Type-Options": "nosniff",
+    }
+    return problem_response(Problem(UNEXPECTED, detail), request.url.path, headers=headers)
 
 
 def install(app: FastAPI) -> None:

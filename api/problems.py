@@ -71,7 +71,7 @@ _BY_STATUS = {
     403: Row(403, "not-allowed", "not allowed", EXIT_NOT_ALLOWED),
     404: Row(404, "no-such-route", "nothing is served here"),
     405: Row(405, "method-not-allowed", "this is not done with that method"),
-    413: Row(413, "too-large", "the body is too large"),
+    413: Row(413, "too-large", "it is too large"),
     415: Row(415, "not-json", "the body must be application/json"),
 }
 
@@ -146,7 +146,7 @@ TABLE: Mapping[str, Row] = {
     "api.RequestRateError": Row(429, "too-many-requests", "too many requests"),
     "api.TokenRateError": Row(429, "too-many-wrong-tokens", "too many wrong tokens"),
     "api.UploadRateError": Row(429, "too-many-uploads", "too many uploads at once"),
-    "api.TooLargeError": Row(413, "too-large", "the body is too large"),
+    "api.TooLargeError": Row(413, "too-large", "it is too large"),
     "api.RequestError": Row(400, "bad-request", "the request contradicts itself"),
     "api.LengthMissingError": Row(411, "length-missing", "the length is missing"),
     "api.ContentRangeError": Row(400, "bad-content-range", "the part is not acceptable"),

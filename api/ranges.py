@@ -12,6 +12,7 @@ from api.errors import ContentRangeError, RangeError
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.IGNORECASE | re.ASCII)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
+_NOTHING_LEFT = re.compile(r"bytes \*/(\d{1,18})", re.ASCII)
 _ETAG = re.compile(r'(?:W/)?"([^"]*)"')
 
 
@@ -36,7 +37,9 @@ class Span:
 
     @property
     def content_range(self) -> str:
-        """Return the value of Content-Range for this part."""
+        """Return the value of Content-Range for this part; of an empty one `bytes */total`."""
+        if not self.length:
+            return f"bytes */{self.total}"
         return f"bytes {self.start}-{self.start + self.length - 1}/{self.total}"
 
 
@@ -66,18 +69,22 @@ def requested_span(header: str | None, total: int) -> Span | None:
 def sent_span(header: str | None) -> Span | None:
     """Return the part that a Content-Range header announces, or None without one.
 
+    `bytes */total` announces that every byte has been sent before: the empty part at the end.
+
     Raises:
-        ContentRangeError: it is not `bytes first-last/total`, or the part lies outside.
+        ContentRangeError: it is neither, or the part lies outside.
     """
     if header is None:
         return None
+    if nothing_left := _NOTHING_LEFT.fullmatch(header.strip()):
+        return Span(int(nothing_left[1]), 0, int(nothing_left[1]))
     match = _CONTENT_RANGE.fullmatch(header.strip())
     first, last, total = (int(text) for text in match.groups()) if match else (1, 0, 0)
     if not first <= last < total:
         raise ContentRangeError(
             "Content-Range is not acceptable",
             field="Content-Range",
-            expected="bytes first-last/total",
+            expected="bytes first-last/total or bytes */total",
             actual=header[:80],
         )
     return Span(first, last - first + 1, total)

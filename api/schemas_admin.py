@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from api.schemas import Body
 from registry.manifest_json import DigestText
+
+Shape = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
 class BaseModelBody(Body):
@@ -12,7 +18,7 @@ class BaseModelBody(Body):
     name: str
     key: str
     aliases: list[str]
-    shapes: dict[str, tuple[int, int]]
+    shapes: dict[str, Shape]
     configured: bool
     adapters: int
     created_at: str

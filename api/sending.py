@@ -11,6 +11,7 @@ import httpx2
 from api.client import HubClient, adapter_path
 from api.client_errors import FileChangedError, HubError, HubUnreachableError
 from api.progress import Advance
+from api.ranges import Span
 from api.schemas_requests import BlobIn
 from api.transport import RETRYABLE_STATUS, retry_after_s
 from registry.digest import Digest
@@ -72,11 +73,12 @@ class BlobSender:
                     raise _given_up(error, self._client.endpoint) from error
                 asked = retry_after_s(error) if isinstance(error, HubError) else None
                 retry.sleep(retry.wait_s(failures, asked))
-            at = self._arrived(blob)
+            arrived = self._arrived(blob)
+            at = blob.size_bytes if arrived is None else arrived
             if at > best:
                 advance(at - best)
                 best, failures = at, 0
-            if at == blob.size_bytes:
+            if arrived is None:
                 return
 
     def _send_from(self, blob: Outgoing, offset: int) -> bool:
@@ -84,7 +86,8 @@ class BlobSender:
         headers = {"Content-Length": str(blob.size_bytes - offset)}
         headers["Content-Type"] = "application/octet-stream"
         if offset:
-            headers["Content-Range"] = f"bytes {offset}-{blob.size_bytes - 1}/{blob.size_bytes}"
+            left = blob.size_bytes - offset
+            headers["Content-Range"] = Span(offset, left, blob.size_bytes).content_range
         path = adapter_path(self._adapter, "blobs", str(blob.digest))
         content = self._chunks(blob, offset)
         with self._client.transport.stream(
@@ -105,10 +108,10 @@ class BlobSender:
                 left -= len(chunk)
                 self.sent_bytes += len(chunk)
 
-    def _arrived(self, blob: Outgoing) -> int:
+    def _arrived(self, blob: Outgoing) -> int | None:
+        """Return how many bytes the hub has staged; None if it has stored the blob."""
         asked = BlobIn(digest=str(blob.digest), size_bytes=blob.size_bytes)
-        missing = self._client.missing(self._adapter, [asked])
-        return missing.get(blob.digest, blob.size_bytes)
+        return self._client.missing(self._adapter, [asked]).get(blob.digest)
 
 
 def _passing(error: httpx2.TransportError | HubError) -> bool:

@@ -19,7 +19,7 @@ from starlette.types import Message
 
 from api.errors import BodyCutError, TooLargeError
 
-BATCH_BYTES = 2 << 20
+BATCH_BYTES = 1 << 20
 T = TypeVar("T")
 
 
@@ -70,7 +70,7 @@ async def read_ahead(chunks: Iterator[bytes], sent: Callable[[int], None]) -> As
 async def received(
     request: Request, *, limit_bytes: int, idle_s: float
 ) -> AsyncIterator[Sequence[bytes]]:
-    """Yield the body of a request in batches of about 2 MiB, each the pieces that came.
+    """Yield the body of a request in batches of about 1 MiB, each the pieces that came.
 
     What arrived before the body broke off is yielded too, so that it can be kept.
 

@@ -89,6 +89,7 @@ class Group:
         survey: what was measured.
         sigma: the scale before alpha.
         scale: alpha · sigma: what +1 stands for.
+        wide: magnitudes are compared in float64, because a tensor has that type.
         quotas: how many ties each tensor keeps, by name; None keeps all.
     """
 
@@ -97,6 +98,7 @@ class Group:
     survey: Survey
     sigma: float
     scale: float
+    wide: bool
     quotas: Mapping[str, int] | None
 
     @property
@@ -140,7 +142,7 @@ class Ternariser:
     def trits(self, part: Part, start: int, values: Array) -> Array:
         """Give the trits of one slice; slices of a tensor must come in order from its start."""
         group = self._group[part.info.name]
-        bits = magnitude_bits(_in_group_type(values, group.parts))
+        bits = magnitude_bits(_in_type(values, wide=group.wide))
         threshold = bits.dtype.type(group.survey.threshold_bits)
         keep = bits >= threshold
         if group.quotas is not None:
@@ -166,6 +168,7 @@ def _decide(vector: TaskVector, name: str, parts: tuple[Part, ...], method: Comp
     size = sum(part.info.size for part in parts)
     keep = int(size * method.density)
     rank = size - keep
+    wide = any(WEIGHT_DTYPES[part.info.dtype] == np.float64 for part in parts)
     if method.exact_count:
         rank += 1
         if not keep:
@@ -176,23 +179,24 @@ def _decide(vector: TaskVector, name: str, parts: tuple[Part, ...], method: Comp
                 actual=str(method.density),
             )
     found = survey(
-        lambda: (_in_group_type(values, parts) for _, _, values in vector.chunks(parts)), rank
+        lambda: (_in_type(values, wide=wide) for _, _, values in vector.chunks(parts)), rank
     )
     sigma = found.std or found.mean_magnitude
     quotas = None
     if method.exact_count:
         quotas = _quotas(vector, parts, found, keep=keep)
-    return Group(name, parts, found, sigma, method.alpha * sigma, quotas)
+    return Group(name, parts, found, sigma, method.alpha * sigma, wide, quotas)
 
 
 def _quotas(
     vector: TaskVector, parts: tuple[Part, ...], found: Survey, *, keep: int
 ) -> dict[str, int]:
     """Share out the ties that may stay, in order of position."""
+    wide = any(WEIGHT_DTYPES[part.info.dtype] == np.float64 for part in parts)
     left = keep - found.above
     quotas: dict[str, int] = {part.info.name: 0 for part in parts}
     for part, _, values in vector.chunks(parts):
-        bits = magnitude_bits(_in_group_type(values, parts))
+        bits = magnitude_bits(_in_type(values, wide=wide))
         ties = int((bits == bits.dtype.type(found.threshold_bits)).sum())
         taken = min(left, ties)
         quotas[part.info.name] += taken
@@ -200,8 +204,6 @@ def _quotas(
     return quotas
 
 
-def _in_group_type(values: Array, parts: tuple[Part, ...]) -> Array:
-    """Widen to float64 where any tensor of the group is float64, so that magnitudes compare."""
-    if any(WEIGHT_DTYPES[part.info.dtype] == np.float64 for part in parts):
-        return values.astype(np.float64, copy=False)
-    return widen(values)
+def _in_type(values: Array, *, wide: bool) -> Array:
+    """Widen to float64 where a tensor of the group is float64, so that magnitudes compare."""
+    return values.astype(np.float64, copy=False) if wide else widen(values)

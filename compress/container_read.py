@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +21,7 @@ from compress import container, entropy, exact_blocks
 from compress.container import EXACT, INDEX, SEAL_BYTES, TRITS
 from compress.dtypes import Array
 from compress.errors import SourceError, TernDamagedError, TernTooLargeError, TernVersionError
+from compress.lora import Role
 from compress.tensor_file import TensorFile
 
 DEFAULT_MAX_DECODED_BYTES = 64 << 30
@@ -42,31 +44,15 @@ class TernFile:
 
     def __init__(self, path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> None:
         self.path = path
-        try:
-            self._file = TensorFile(path, max_header_bytes=container.MAX_HEADER_BYTES)
-        except SourceError as error:
-            raise TernDamagedError(
-                error.message,
-                file=path.name,
-                field=error.field,
-                expected=error.expected,
-                actual=error.actual,
-            ) from error
-        try:
-            self.metadata = self._file.metadata
-            self._check_version()
-            self._check_parts()
-            self._check_seal()
-            self.index = container.decode_index(self._file.read_bytes(INDEX, SEAL_BYTES))
-            self._check_size(max_decoded_bytes)
-            self._check_streams()
-        except TernDamagedError as error:
-            self._file.close()
-            error.file = path.name
-            raise
-        except BaseException:
-            self._file.close()
-            raise
+        self._file = _open(path)
+        with ExitStack() as opened:
+            opened.callback(self._file.close)
+            try:
+                self._check(max_decoded_bytes)
+            except TernDamagedError as error:
+                error.file = path.name
+                raise
+            opened.pop_all()
 
     @property
     def size_bytes(self) -> int:
@@ -109,6 +95,15 @@ class TernFile:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _check(self, max_decoded_bytes: int) -> None:
+        self.metadata = self._file.metadata
+        self._check_version()
+        self._check_parts()
+        self._check_seal()
+        self.index = container.decode_index(self._file.read_bytes(INDEX, SEAL_BYTES))
+        self._check_size(max_decoded_bytes)
+        self._check_streams()
 
     def _check_version(self) -> None:
         for key, known in (
@@ -169,7 +164,10 @@ class TernFile:
             )
 
     def _check_streams(self) -> None:
-        trits = sum(n for *_, n in self._walk(TRITS, entropy.HEAD_BYTES, _segment_sizes))
+        segments = [n for *_, n in self._walk(TRITS, entropy.HEAD_BYTES, _segment_sizes)]
+        if sum(n < entropy.MAX_SEGMENT_TRITS for n in segments) > len(Role):
+            raise TernDamagedError("more segments are cut short than there are runs", field="trits")
+        trits = sum(segments)
         needed = container.trit_count(self.index.coded)
         walk = self._walk(EXACT, exact_blocks.HEAD_BYTES, exact_blocks.block_sizes)
         exact = sum(n for *_, n in walk)
@@ -223,6 +221,19 @@ class TritReader:
             self._segment = self._segment[len(pieces[-1]) :]
             size -= len(pieces[-1])
         return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.int8), *pieces])
+
+
+def _open(path: Path) -> TensorFile:
+    try:
+        return TensorFile(path, max_header_bytes=container.MAX_HEADER_BYTES)
+    except SourceError as error:
+        raise TernDamagedError(
+            error.message,
+            file=path.name,
+            field=error.field,
+            expected=error.expected,
+            actual=error.actual,
+        ) from error
 
 
 def _segment_sizes(head: bytes) -> tuple[int, int]:

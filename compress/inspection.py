@@ -18,7 +18,7 @@ from compress.decode import write_weights
 from compress.errors import SourceError
 from compress.lora import LoraModule, find_modules
 from compress.measure import Energies, Factors, delta_energies, vector_energies
-from compress.places import find_tern, tern_files
+from compress.places import FOLDER_SUFFIX, LONE_SUFFIX, find_tern, tern_files
 from compress.reports import Inspection, ModuleReport, PartBytes
 from compress.tally import as_factors, module_report, tensor_report
 from compress.task_vector import Part, TaskVector, classify, reason
@@ -56,9 +56,11 @@ class _Opened:
 
 
 def is_tern(path: Path) -> bool:
-    """Say whether a path is a `.tern` file or a folder with one, by name and header alone."""
+    """Say whether a path is a `.tern` file or a folder with one, by its name or its header."""
     if path.is_dir():
         return len(tern_files(path)) == 1
+    if path.is_file() and path.name.endswith((LONE_SUFFIX, FOLDER_SUFFIX)):
+        return True
     try:
         with TensorFile(path) as file:
             return file.metadata.get("format") == FORMAT

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -60,8 +61,8 @@ class TensorFile:
 
     def __init__(self, path: Path, *, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
         self.path = path
-        self._file = path.open("rb")
-        try:
+        with ExitStack() as opened:
+            self._file = opened.enter_context(path.open("rb"))
             self.size_bytes = path.stat().st_size
             self.data_start, raw = _read_header(
                 self._file.read, min(max_header_bytes, self.size_bytes - 8), path.name
@@ -69,9 +70,7 @@ class TensorFile:
             header = _parse_json(raw, path.name)
             self.metadata = _metadata(header.pop("__metadata__", {}), path.name)
             self.tensors = _tensors(header, self.size_bytes - self.data_start, path.name)
-        except BaseException:
-            self._file.close()
-            raise
+            opened.pop_all()
 
     def read_bytes(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         """Read bytes [start, stop) of a tensor."""

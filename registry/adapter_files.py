@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from registry.adapter_config import MAX_CONFIG_BYTES, AdapterConfig, parse_config
 from registry.adapter_kinds import summarise_peft, summarise_raw, summarise_tern
-from registry.adapter_summary import AdapterSummary, Kind
+from registry.adapter_summary import AdapterSummary, Kind, TernReader
+from registry.checked_weights import CheckedWeights
 from registry.errors import UnknownKindError, WeightsMissingError
 from registry.file_paths import check_paths
 from registry.file_sources import read_exactly, refuse_lfs_pointer
 from registry.file_types import SNIFF_BYTES, check_file_type
 from registry.findings import Finding, FindingCode
+from registry.foreign_tensors import check_other_tensors
 from registry.inspected_file import InspectedFile
 from registry.reasons import Reason
 from registry.safetensors_header import HeaderLimits, read_header
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 CONFIG_FILE = "adapter_config.json"
 PEFT_WEIGHTS = "adapter_model.safetensors"
 TERN_WEIGHTS = "adapter_model.tern.safetensors"
+TERN_SUFFIXES = (".tern", ".tern.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +43,14 @@ class InspectOptions:
     Attributes:
         declared_kind: what the pusher says it is, or empty: a residual and a whole model cannot be
             told apart by looking.
-        embedded_config: the configuration that a lone `.tern` carries, decoded by the caller.
+        read_tern: looks inside a `.tern` with the caller's codec and checks all of it, or None.
         allow_non_finite: report NaN and infinities instead of refusing them.
         limits: what a safetensors header may contain.
         scans: results by path for files whose values were scanned before.
     """
 
     declared_kind: str = ""
-    embedded_config: bytes | None = None
+    read_tern: TernReader | None = None
     allow_non_finite: bool = False
     limits: HeaderLimits = field(default_factory=HeaderLimits)
     scans: Mapping[str, TensorScan] = field(default_factory=dict)
@@ -73,12 +76,13 @@ def inspect_files(
         for path, source in sorted(files.items())
         if path.endswith((".safetensors", ".tern"))
     }
+    nested = _nested_findings(files, weights)
     if CONFIG_FILE in files:
-        config = _read_config(files[CONFIG_FILE])
-        summary = _with_config(config, weights)
+        config = _read_config(CONFIG_FILE, files[CONFIG_FILE])
+        summary = _with_config(config, files, weights, options=options)
     else:
-        summary = _without_config(files, weights, options)
-    return replace(summary, warnings=summary.warnings + _odd_files(weights))
+        summary = _without_config(files, weights, options=options)
+    return replace(summary, warnings=(*summary.warnings, *nested, *_odd_files(weights)))
 
 
 def check_start(path: str, source: FileSource) -> None:
@@ -104,16 +108,37 @@ def _inspect_weights(path: str, source: FileSource, options: InspectOptions) -> 
     return InspectedFile(path, source.size_bytes, header, scan)
 
 
-def _read_config(source: FileSource) -> AdapterConfig:
+def _read_config(path: str, source: FileSource) -> AdapterConfig:
     with source.open() as reader:
-        return parse_config(read_exactly(reader, MAX_CONFIG_BYTES + 1), CONFIG_FILE)
+        return parse_config(read_exactly(reader, MAX_CONFIG_BYTES + 1), path)
 
 
-def _with_config(config: AdapterConfig, weights: Mapping[str, InspectedFile]) -> AdapterSummary:
+def _nested_findings(
+    files: Mapping[str, FileSource], weights: Mapping[str, InspectedFile]
+) -> tuple[Finding, ...]:
+    """Look into adapters in subfolders, where X-LoRA keeps its experts and often a whole model."""
+    findings: list[Finding] = []
+    for path in sorted(path for path in files if path.endswith(f"/{CONFIG_FILE}")):
+        file = weights.get(path.removesuffix(CONFIG_FILE) + PEFT_WEIGHTS)
+        config = _read_config(path, files[path])
+        if file is not None:
+            nested = CheckedWeights(file.path, file.header, file.scan, config, path)
+            findings += check_other_tensors(nested)
+    return tuple(findings)
+
+
+def _with_config(
+    config: AdapterConfig,
+    files: Mapping[str, FileSource],
+    weights: Mapping[str, InspectedFile],
+    *,
+    options: InspectOptions,
+) -> AdapterSummary:
     if PEFT_WEIGHTS in weights:
         return summarise_peft(config, weights[PEFT_WEIGHTS])
     if TERN_WEIGHTS in weights:
-        return summarise_tern(config, weights[TERN_WEIGHTS])
+        content = options.read_tern(files[TERN_WEIGHTS]) if options.read_tern else None
+        return summarise_tern(config, weights[TERN_WEIGHTS], content)
     seen = ", ".join(sorted(weights)[:4]) or "no safetensors file"
     raise WeightsMissingError(
         f"{CONFIG_FILE} is here, but the weights that it describes are not",
@@ -128,13 +153,15 @@ def _with_config(config: AdapterConfig, weights: Mapping[str, InspectedFile]) ->
 def _without_config(
     files: Mapping[str, FileSource],
     weights: Mapping[str, InspectedFile],
+    *,
     options: InspectOptions,
 ) -> AdapterSummary:
-    terns = [file for path, file in weights.items() if path.endswith(".tern")]
+    terns = [file for path, file in weights.items() if path.endswith(TERN_SUFFIXES)]
     if len(terns) == 1 and len(weights) == 1:
-        embedded = options.embedded_config
+        content = options.read_tern(files[terns[0].path]) if options.read_tern else None
+        embedded = content.config if content else b""
         config = parse_config(embedded, CONFIG_FILE) if embedded else None
-        return summarise_tern(config, terns[0])
+        return summarise_tern(config, terns[0], content)
     top = [file for path, file in weights.items() if "/" not in path and file not in terns]
     if top:
         if INDEX_FILE in files:

@@ -5,6 +5,7 @@ One function per way of writing weights down; `adapter_files.py` chooses among t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from registry.adapter_summary import AdapterSummary, Encoding, Kind
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from registry.adapter_config import AdapterConfig
+    from registry.adapter_summary import TernContent
     from registry.inspected_file import InspectedFile
     from registry.safetensors_header import TensorInfo
 
@@ -53,44 +55,56 @@ def summarise_peft(config: AdapterConfig, file: InspectedFile) -> AdapterSummary
     )
 
 
-def summarise_tern(config: AdapterConfig | None, file: InspectedFile) -> AdapterSummary:
+def summarise_tern(
+    config: AdapterConfig | None, file: InspectedFile, content: TernContent | None
+) -> AdapterSummary:
     """Check and summarise a compressed adapter; what its streams mean is the codec's to say.
 
     Args:
-        config: the configuration beside it or inside it, or None where it was not read.
+        config: the configuration beside it or inside it, or None where there is none.
         file: the `.tern` file.
+        content: what the caller's codec read inside it, or None where it did not look.
 
     Raises:
         LayoutError: it is no `.tern`.
     """
-    wrong = [t for t in file.header if t.dtype != "U8" or t.name not in _TERN_TENSORS]
-    if wrong or not file.header.tensors or file.header.metadata.get("format") != "tern":
-        raise LayoutError(
-            f"{file.path} is a safetensors file, but not a .tern",
-            reason=Reason.TERN_INVALID,
-            file=file.path,
-            field=wrong[0].name if wrong else "__metadata__",
-            expected="U8 streams named index, trits and exact, and the metadata format=tern",
-            actual=some(f"{t.name} {t.dtype}" for t in file.header.tensors) or "no tensors",
-            hint="compress the adapter again, or push the safetensors file that it was made from",
-        )
-    unread = Finding(
-        FindingCode.TERN_CONFIG_UNREAD,
-        file.path,
-        "",
-        f"the configuration inside {file.path} was not read",
-    )
-    return AdapterSummary(
-        kind=config.peft_type if config else Kind.TERN,
+    _check_tern(file)
+    weight_file = replace(file.as_weight_file(), parameters=content.parameters if content else {})
+    summary = AdapterSummary(
+        kind=content.kind if content else Kind.TERN,
         encoding=Encoding.TERN,
-        base_model=config.base_model if config else None,
-        task_type=config.task_type if config else None,
-        rank=config.rank if config else None,
-        alpha=config.alpha if config else None,
-        target_modules=_targets(config) if config else (),
-        weight_files=(file.as_weight_file(),),
+        module_shapes=content.module_shapes if content else {},
+        weight_files=(weight_file,),
         kept_exactly="it is compressed already",
-        warnings=config.findings if config else (unread,),
+    )
+    if config is not None:
+        return replace(
+            summary,
+            kind=config.peft_type,
+            base_model=config.base_model,
+            task_type=config.task_type,
+            rank=config.rank or None,
+            alpha=config.alpha,
+            target_modules=_targets(config),
+            warnings=config.findings,
+        )
+    what = f"what {file.path} carries inside was not read"
+    unread = Finding(FindingCode.TERN_CONFIG_UNREAD, file.path, "", what)
+    return summary if content else replace(summary, warnings=(unread,))
+
+
+def _check_tern(file: InspectedFile) -> None:
+    wrong = [t for t in file.header if t.dtype != "U8" or t.name not in _TERN_TENSORS]
+    if not wrong and file.header.tensors and file.header.metadata.get("format") == "tern":
+        return
+    raise LayoutError(
+        f"{file.path} is a safetensors file, but not a .tern",
+        reason=Reason.TERN_INVALID,
+        file=file.path,
+        field=wrong[0].name if wrong else "__metadata__",
+        expected="U8 streams named index, trits and exact, and the metadata format=tern",
+        actual=some(f"{t.name} {t.dtype}" for t in file.header.tensors) or "no tensors",
+        hint="compress the adapter again, or push the safetensors file that it was made from",
     )
 
 

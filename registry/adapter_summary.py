@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from registry.manifest import ConfigSummary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from registry.file_sources import FileSource
     from registry.findings import Finding
 
 _MAX_TARGETS = 64
@@ -38,6 +39,26 @@ class Encoding(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class TernContent:
+    """Hold what a codec read inside a `.tern`; the registry itself cannot decode one.
+
+    Attributes:
+        kind: what it is where it carries no configuration.
+        config: the `adapter_config.json` that it carries, empty where there was none.
+        parameters: number of scalars by dtype before compression.
+        module_shapes: `(d_out, d_in)` of every LoRA module.
+    """
+
+    kind: Kind = Kind.LORA_RAW
+    config: bytes = b""
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    module_shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+TernReader: TypeAlias = "Callable[[FileSource], TernContent]"
+
+
+@dataclass(frozen=True, slots=True)
 class WeightFile:
     """Describe one file of weights.
 
@@ -45,7 +66,7 @@ class WeightFile:
         path: in the revision.
         size_bytes: length of the file.
         tensors: how many it holds.
-        parameters: number of scalars by dtype.
+        parameters: number of scalars by dtype, before compression; empty where that is not known.
     """
 
     path: str

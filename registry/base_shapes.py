@@ -201,13 +201,12 @@ def _opt(config: Config) -> Shapes:
         yield f"decoder.layers.{layer}.fc2", (hidden, inner)
 
 
-def _fused(container: str, attention: str) -> Callable[[Config], Shapes]:
+def _fused(container: str, attention: str, *, width: str) -> Callable[[Config], Shapes]:
     """Serve the decoders with one matrix for q, k and v: GPT-NeoX, BLOOM and Falcon."""
 
     def shapes(config: Config) -> Shapes:
         hidden = _number(config, "hidden_size", "n_embed")
-        inner = _optional(config, "ffn_hidden_size", 4 * hidden)
-        inner = _optional(config, "intermediate_size", inner)
+        inner = _optional(config, width, 4 * hidden)
         qkv = _fused_width(config, hidden)
         for layer in _layers(config, "num_hidden_layers", "n_layer"):
             block = f"{container}.{layer}"
@@ -237,8 +236,8 @@ _FAMILIES: dict[str, Callable[[Config], Shapes]] = (
     | dict.fromkeys(("t5", "mt5", "umt5"), _t5)
     | {"phi": _phi, "phi3": _phi3, "gpt2": _gpt2, "distilbert": _distilbert, "opt": _opt}
     | {
-        "gpt_neox": _fused("layers", "attention"),
-        "bloom": _fused("h", "self_attention"),
-        "falcon": _fused("h", "self_attention"),
+        "gpt_neox": _fused("layers", "attention", width="intermediate_size"),
+        "bloom": _fused("h", "self_attention", width=""),
+        "falcon": _fused("h", "self_attention", width="ffn_hidden_size"),
     }
 )

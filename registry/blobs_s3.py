@@ -103,6 +103,10 @@ class S3BlobStore:
         """
         self._objects.check()
 
+    def close(self) -> None:
+        """Let go of the connections; the store cannot be used afterwards."""
+        self._objects.client.close()
+
     def put_file(self, digest: Digest, path: Path, *, verified: bool = False) -> None:
         """Store a file, in parts if it is long; its bytes are hashed on the way in any case."""
         del verified
@@ -257,14 +261,15 @@ def _not_a_place(text: str, expected: str) -> ValidationError:
 
 def _client(settings: S3Settings) -> Any:  # noqa: ANN401 - boto3 makes its classes at run time
     """Make a client; a server of one's own is addressed by path, Amazon's by host."""
-    client = _make_client(settings, {"addressing_style": "auto"})
+    session = boto3.Session()
+    client = _make_client(session, settings, {"addressing_style": "auto"})
     host = urlsplit(str(client.meta.endpoint_url)).hostname or ""
     if host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
         return client
-    return _make_client(settings, {"addressing_style": "path"})
+    return _make_client(session, settings, {"addressing_style": "path"})
 
 
-def _make_client(settings: S3Settings, addressing: _S3Dict) -> Any:  # noqa: ANN401 - as above
+def _make_client(session: boto3.Session, settings: S3Settings, addressing: _S3Dict) -> Any:  # noqa: ANN401 - as above
     config = Config(
         signature_version="s3v4",
         request_checksum_calculation="when_required",
@@ -276,4 +281,4 @@ def _make_client(settings: S3Settings, addressing: _S3Dict) -> Any:  # noqa: ANN
         tcp_keepalive=True,
         s3=addressing,
     )
-    return boto3.Session().client("s3", endpoint_url=settings.endpoint_url, config=config)
+    return session.client("s3", endpoint_url=settings.endpoint_url, config=config)

@@ -15,6 +15,9 @@ from registry.records import RefMove
 from registry.refs import AdapterName, RefKind
 from registry.tables import adapters, base_models, refs
 
+_SHOWN = (refs.c.kind, refs.c.name, refs.c.digest, refs.c.moved_at)
+_KINDS = {kind.value: kind for kind in RefKind}
+
 
 @dataclass(frozen=True, slots=True)
 class RefEntry:
@@ -90,12 +93,12 @@ def living_refs(
     found: dict[int, list[RefRecord]] = {number: [] for number in adapters_wanted}
     for batch in in_batches(adapters_wanted):
         rows = connection.execute(
-            select(refs)
+            select(refs.c.adapter_id, *_SHOWN)
             .where(refs.c.adapter_id.in_(batch), refs.c.digest.is_not(None))
             .order_by(refs.c.adapter_id, refs.c.name)
-        )
-        for row in rows:
-            found[row.adapter_id].append(_record(row))
+        ).all()
+        for number, *shown in rows:
+            found[number].append(_record(*shown))
     return found
 
 
@@ -106,12 +109,13 @@ def refs_at(
     found: dict[Digest, list[RefRecord]] = {digest: [] for digest in digests}
     for batch in in_batches(digests):
         rows = connection.execute(
-            select(refs)
+            select(*_SHOWN)
             .where(refs.c.adapter_id == adapter, refs.c.digest.in_([d.hex for d in batch]))
             .order_by(refs.c.name)
-        )
-        for row in rows:
-            found[Digest(row.digest)].append(_record(row))
+        ).all()
+        for shown in rows:
+            record = _record(*shown)
+            found[record.digest].append(record)
     return found
 
 
@@ -176,5 +180,5 @@ def _digest(text: str | None) -> Digest | None:
     return Digest(text) if text else None
 
 
-def _record(row: Row[Any]) -> RefRecord:
-    return RefRecord(RefKind(row.kind), row.name, Digest(row.digest), row.moved_at)
+def _record(kind: str, name: str, digest: str, moved_at: str) -> RefRecord:
+    return RefRecord(_KINDS[kind], name, Digest(digest), moved_at)

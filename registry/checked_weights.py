@@ -43,7 +43,7 @@ class CheckedWeights:
         row = PEFT_TYPES.get(self.config.peft_type)
         if row is None:
             return list(self.header.tensors)
-        return [t for t in self.header if any(marker in t.name for marker in row.markers)]
+        return [tensor for tensor in self.header if _carries(tensor.name, row.markers)]
 
     @property
     def other_tensors(self) -> list[TensorInfo]:
@@ -54,6 +54,11 @@ class CheckedWeights:
     def finding(self, code: FindingCode, field: str, message: str, hint: str = "") -> Finding:
         """Return a finding about this file."""
         return Finding(code, self.file, field, message, hint)
+
+
+def _carries(name: str, markers: tuple[str, ...]) -> bool:
+    """Return whether a word of a name begins with a marker (`lora_model` holds a model)."""
+    return any(word.startswith(markers) and word != "lora_model" for word in name.split("."))
 
 
 def some(names: Iterable[str]) -> str:

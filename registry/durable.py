@@ -62,7 +62,8 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
 def start_storing(descriptor: int, begin: int, size_bytes: int) -> None:
     """Let the disk begin to store what was just written, so that a later fsync waits for less."""
     if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(descriptor, begin, size_bytes, os.POSIX_FADV_DONTNEED)
+        with suppress(OSError):  # it is only advice
+            os.posix_fadvise(descriptor, begin, size_bytes, os.POSIX_FADV_DONTNEED)
 
 
 class Folders:

@@ -16,6 +16,8 @@ digests and names stands in catalog_errors.py, blobs.py, digest.py and database.
     │   │   ├── LayoutError            weights contradict themselves or the config
     │   │   └── UnknownKindError       nothing here looks like an adapter
     │   ├── BaseShapeError         a module is not shaped as the base model's
+    │   ├── BlobTooLargeError      in uploads.py
+    │   ├── UploadOverrunError     in upload_session.py
     │   └── QuotaExceededError     the namespace may not hold so much
     ├── NotFoundError              no such thing, or none that the caller may see
     │   ├── AdapterNotFoundError
@@ -35,10 +37,15 @@ digests and names stands in catalog_errors.py, blobs.py, digest.py and database.
     │   ├── AliasTakenError            the name belongs to another base model
     │   ├── BlobsMissingError          a push names blobs that were not sent
     │   ├── BlobBusyError              collected at this moment: try again shortly
+    │   ├── UploadBusyError            in uploads.py
+    │   ├── OffsetMismatchError        in uploads.py
+    │   ├── UploadIncompleteError      in upload_session.py
     │   └── DatabaseNotEmptyError      a rebuild starts from an empty database
     ├── PermissionDeniedError      the token does not reach this far
     │   └── InvalidTokenError          unknown, expired or revoked
     └── StorageError               the disk, bucket or database failed
+        ├── DigestMismatchError        in digest.py
+        ├── StagingFullError           in uploads.py
         ├── DatabaseError              in database.py
         └── StoreAheadError            the store knows moves that the database does not
 """
@@ -108,24 +115,14 @@ class ValidationError(RegistryError):
 class FileError(ValidationError):
     """Say why a pushed file or folder is refused.
 
+    Takes the fields of `ValidationError`, too.
+
     Attributes:
-        reason: a stable code, one of `registry.reasons.Reason`.
+        reason: a stable code.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        reason: Reason,
-        file: str = "",
-        field: str = "",
-        expected: str = "",
-        actual: str = "",
-        hint: str = "",
-    ) -> None:
-        super().__init__(
-            message, file=file, field=field, expected=expected, actual=actual, hint=hint
-        )
+    def __init__(self, message: str, *, reason: Reason, **fields: str) -> None:
+        super().__init__(message, **fields)
         self.reason = reason
 
 

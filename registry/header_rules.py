@@ -31,7 +31,7 @@ class HeaderLimits:
     """
 
     header_bytes: int = 25_000_000
-    tensors: int = 100_000
+    tensors: int = 50_000
     name_chars: int = 512
     dimensions: int = 16
     padding_bytes: int = 4096
@@ -115,8 +115,12 @@ def read_tensor(name: str, value: Json, limits: HeaderLimits, file: str) -> Tens
 def _naturals(value: Json) -> tuple[int, ...] | None:
     if not isinstance(value, list):
         return None
-    numbers = tuple(n for n in value if isinstance(n, int) and not isinstance(n, bool))
-    return numbers if len(numbers) == len(value) and all(n <= _MAX_INT for n in numbers) else None
+    numbers: list[int] = []
+    for number in value:
+        if type(number) is not int or number > _MAX_INT:  # a bool is no number here
+            return None
+        numbers.append(number)
+    return tuple(numbers)
 
 
 def _check_size(tensor: TensorInfo, file: str) -> None:

@@ -55,7 +55,6 @@ _SUFFIXES: tuple[tuple[Family, Role, re.Pattern[str]], ...] = tuple(
         (Family.PEFT, Role.EMBEDDING_A, rf"\.lora_embedding_A{_NAMED}$"),
         (Family.PEFT, Role.EMBEDDING_B, rf"\.lora_embedding_B{_NAMED}$"),
         (Family.PEFT, Role.MAGNITUDE, rf"\.lora_magnitude_vector{_NAMED}(?:\.weight)?$"),
-        (Family.PEFT, Role.OTHER, r"\.lora_[A-Za-z]+[A-Za-z0-9_.\-]*$"),
         (Family.DIFFUSERS, Role.A, r"(?:_lora|\.lora|\.lora_linear_layer)\.down\.weight$"),
         (Family.DIFFUSERS, Role.B, r"(?:_lora|\.lora|\.lora_linear_layer)\.up\.weight$"),
         (Family.DIFFUSERS, Role.ALPHA, r"(?:_lora|\.lora|\.lora_linear_layer)\.alpha$"),
@@ -72,6 +71,7 @@ _SUFFIXES: tuple[tuple[Family, Role, re.Pattern[str]], ...] = tuple(
         (Family.KOHYA, Role.ALPHA, r"\.alpha$"),
         (Family.CLONEOFSIMO, Role.A, r":down$"),
         (Family.CLONEOFSIMO, Role.B, r":up$"),
+        (Family.PEFT, Role.OTHER, r"\.lora_(?!model\.)\w+(?:\.[A-Za-z0-9_\-]+){0,2}$"),
     )
 )
 

@@ -24,7 +24,7 @@ from registry.pattern_syntax import (
 )
 
 _MAX_STATES = 2_000
-_BUDGET = 60_000
+_BUDGET = 30_000
 
 
 @dataclass(slots=True)

@@ -96,6 +96,7 @@ class _Parser:
         self._at = 0
 
     def peek(self) -> str:
+        """Return the next character, or an empty string at the end."""
         return self._text[self._at : self._at + 1]
 
     def _take(self) -> str:
@@ -112,6 +113,7 @@ class _Parser:
         return found
 
     def alternatives(self, depth: int) -> Node:
+        """Take sequences with `|` between them."""
         if depth > _MAX_GROUPS_DEEP:
             raise PatternError(f"nests groups deeper than {_MAX_GROUPS_DEEP}")
         parts = [self._sequence(depth)]

@@ -1,6 +1,6 @@
 """Know every adapter type of PEFT 0.21: how its tensors are named and what of it compresses.
 
-One row per type. `markers` are parts of tensor names, one of which every adapter tensor carries;
+One row per type. `markers` begin words of tensor names, one of which every adapter tensor carries;
 what carries none is a head, a bias or something that does not belong. `compresses` are the words of
 tensor names that form a task vector; the rest of an adapter is kept exactly.
 """
@@ -21,7 +21,7 @@ class PeftTypeRow:
 
     Attributes:
         name: as `peft_type` spells it.
-        markers: parts of tensor names; one of them stands in every adapter tensor.
+        markers: beginnings of words; one of them stands in the name of every adapter tensor.
         compresses: dot-separated words of tensor names that mark the task vector; empty where
             the type has none.
         why_kept: why there is none, or empty.
@@ -80,7 +80,11 @@ _ROWS = (
     _row("LN_TUNING", "ln_tuning_", why_kept=_BASE),
     _row("TRAINABLE_TOKENS", "trainable_tokens_", why_kept=_BASE),
     _row("SHADOW", "shadow_", why_kept="it is a whole small network"),
-    _row("XLORA", "xlora_ lora_", why_kept="it is a gate over other adapters"),
+    _row(
+        "XLORA",
+        "internal_xlora_classifier xlora_ lora_",
+        why_kept="it is a gate over other adapters",
+    ),
     _row("CARTRIDGE", "prompt_embeddings cartridge_", why_kept=_PROMPT),
     _row("CPT", "prompt_embeddings cpt_", why_kept=_PROMPT),
     _row("PROMPT_TUNING", "prompt_embeddings", why_kept=_PROMPT),

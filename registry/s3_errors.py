@@ -30,6 +30,7 @@ _KIND_HINTS: tuple[tuple[type[Exception], str], ...] = (
     (boto.NoRegionError, "set AWS_DEFAULT_REGION"),
     (boto.SSLError, "check the certificate of the endpoint, or set AWS_CA_BUNDLE"),
     (boto.HTTPClientError, _CONNECTION),
+    (boto.ConnectionError, _CONNECTION),
 )
 
 

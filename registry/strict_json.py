@@ -153,7 +153,7 @@ def _integer(digits: str, limits: JsonLimits) -> int:
         raise JsonRuleError(
             "a negative number", reason=Reason.JSON_NUMBER, actual=printable(digits)
         )
-    if len(digits) > _MAX_DIGITS:
+    if len(digits.lstrip("-")) > _MAX_DIGITS:
         raise JsonRuleError(
             f"a number of {len(digits)} digits", reason=Reason.JSON_NUMBER, actual=printable(digits)
         )

@@ -41,10 +41,12 @@ class Place:
     Attributes:
         folder: for everything on this disk.
         url_of: makes the URL of a fresh, empty database from a name.
+        store_url: the store; empty means a folder here.
     """
 
     folder: Path
     url_of: Callable[[str], str]
+    store_url: str = ""
     clock: TickingClock = field(default_factory=TickingClock)
     opened: list[Registry] = field(default_factory=list)
 
@@ -54,7 +56,7 @@ class Place:
             RegistrySettings(
                 self.folder,
                 database_url=self.url_of(database),
-                store_url=str(self.folder / "store"),
+                store_url=self.store_url or str(self.folder / "store"),
                 clock=settings.pop("clock", self.clock),
                 **settings,
             )

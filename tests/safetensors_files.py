@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import safetensors
 from safetensors.numpy import save
 
 Array = npt.NDArray[Any]
 PREFIX = "base_model.model."
 
 
-def raw_file(header: str | bytes | Mapping[str, Any], data: bytes = b"", *, pad: bool = False) -> bytes:
+def raw_file(
+    header: str | bytes | Mapping[str, Any], data: bytes = b"", *, pad: bool = False
+) -> bytes:
     """Put a header and data together without checking anything."""
     if isinstance(header, Mapping):
         header = json.dumps(header)
@@ -23,6 +26,15 @@ def raw_file(header: str | bytes | Mapping[str, Any], data: bytes = b"", *, pad:
     if pad:
         text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + data
+
+
+def library_reads(data: bytes) -> dict[str, Any] | None:
+    """Return what the safetensors library makes of a file by name, or None if it refuses."""
+    deserialize: Any = safetensors.deserialize
+    try:
+        return dict(deserialize(data))
+    except safetensors.SafetensorError:
+        return None
 
 
 def entry(dtype: str, shape: Iterable[int], begin: int, end: int) -> dict[str, Any]:

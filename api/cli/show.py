@@ -29,10 +29,10 @@ def show(session: Session, *, reference: Reference) -> None:
         value = revision.model_dump(mode="json")
         output.as_json({**value, "adapter_refs": refs.model_dump(mode="json")})
         return
-    _fields(revision)
     branches = [f"{r.name} → {output.short(r.digest)}" for r in refs.branches]
     tags = [f"{r.name} → {output.short(r.digest)}" for r in refs.tags]
-    output.fields([("branches", ", ".join(branches)), ("tags", ", ".join(tags))])
+    names = [("branches", ", ".join(branches)), ("tags", ", ".join(tags))]
+    output.fields([*_rows(revision), *names])
     output.line("")
     files = revision.manifest.files
     columns = (Column("file"), Column("size", right=True), Column("sha256"))
@@ -60,7 +60,7 @@ def edge_text(edge: EdgeBody) -> str:
     return f"{edge.operation.value} {source}{weight}" + (f" ({options})" if options else "")
 
 
-def _fields(revision: RevisionBody) -> None:
+def _rows(revision: RevisionBody) -> list[tuple[str, str]]:
     manifest, config = revision.manifest, revision.manifest.config
     total = sum(file.size_bytes for file in manifest.files)
     rows = [
@@ -77,8 +77,7 @@ def _fields(revision: RevisionBody) -> None:
         ("created", f"{output.when(manifest.created_at)} UTC"),
         ("metrics", ", ".join(f"{k} {v:g}" for k, v in sorted(manifest.metrics.items()))),
     ]
-    rows += [("made by", edge_text(edge)) for edge in manifest.lineage]
-    output.fields(rows)
+    return rows + [("made by", edge_text(edge)) for edge in manifest.lineage]
 
 
 def _kind(config: ConfigBody) -> str:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from api.answers import adapter_body, adapter_page
 from api.deps import AdminAdapter, Caller, HubDep, ReadableDep, ReadAdapter
 from api.problem_responses import problems
-from api.raw_paths import RawPathRoute
+from api.route_kinds import JsonRoute
 from api.schemas import AdapterBody, AdapterPage
 from api.schemas_requests import PATTERN_PART, PATTERN_TEXT
 from registry.catalog_values import AdapterQuery
@@ -18,7 +18,7 @@ from registry.cursors import MAX_PAGE
 router = APIRouter(
     prefix="/api/v1/adapters",
     tags=["adapters"],
-    route_class=RawPathRoute,
+    route_class=JsonRoute,
     responses=problems(401, 403, 422, 429, 503),
 )
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends
 from api.answers import stats_body
 from api.deps import AdminOfAll, HubDep, json_only
 from api.problem_responses import problems
-from api.raw_paths import RawPathRoute
+from api.route_kinds import JsonRoute
 from api.routes.adapters import Cursor, Limit
 from api.schemas import StatsBody
 from api.schemas_admin import AuditEntryBody, AuditPage, CollectedBody, DamageBody, DamagesBody
@@ -18,12 +18,12 @@ from registry.verify import FileVerdict
 router = APIRouter(
     prefix="/api/v1/admin",
     tags=["admin"],
-    route_class=RawPathRoute,
+    route_class=JsonRoute,
     responses=problems(401, 403, 422, 429, 503),
 )
 
 
-@router.post("/gc", responses=problems(413, 415), dependencies=[Depends(json_only)])
+@router.post("/gc", responses=problems(400, 413, 415), dependencies=[Depends(json_only)])
 def collect(caller: AdminOfAll, hub: HubDep, body: CollectIn) -> CollectedBody:
     """Remove what no ref reaches and nobody touched for the grace time; by default, list it."""
     report = hub.registry.collector.collect(

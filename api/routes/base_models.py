@@ -9,14 +9,14 @@ from fastapi import APIRouter, Depends, Path
 from api.answers import base_model_body
 from api.deps import AdminOfAll, HubDep, ReadableDep, json_only
 from api.problem_responses import problems
-from api.raw_paths import RawPathRoute
+from api.route_kinds import JsonRoute
 from api.schemas_admin import BaseModelBody, BaseModelsBody
 from api.schemas_requests import PATTERN_TEXT, BaseModelIn
 
 router = APIRouter(
     prefix="/api/v1/base-models",
     tags=["base models"],
-    route_class=RawPathRoute,
+    route_class=JsonRoute,
     responses=problems(401, 403, 422, 429, 503),
 )
 BaseName = Annotated[
@@ -39,7 +39,7 @@ def get_base_model(readable: ReadableDep, hub: HubDep, name: BaseName) -> BaseMo
 
 
 @router.post(
-    "", status_code=201, responses=problems(409, 413, 415), dependencies=[Depends(json_only)]
+    "", status_code=201, responses=problems(400, 409, 413, 415), dependencies=[Depends(json_only)]
 )
 def register_base_model(caller: AdminOfAll, hub: HubDep, body: BaseModelIn) -> BaseModelBody:
     """Register a base model, its aliases and its shapes; this holds for every namespace."""

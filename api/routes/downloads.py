@@ -17,7 +17,7 @@ from api.deps import DigestDep, HubDep, ReadAdapter, ReferenceDep
 from api.hub import Hub
 from api.problem_responses import problems
 from api.ranges import Span, etag_listed, range_still_holds, requested_span
-from api.raw_paths import RawPathRoute
+from api.route_kinds import RawPathRoute
 from api.streams import read_ahead
 from registry.blobs import BlobNotFoundError
 from registry.digest import DigestMismatchError

@@ -7,13 +7,13 @@ from fastapi import APIRouter
 from api.answers import lineage_body
 from api.deps import HubDep, ReadableDep, ReferenceDep
 from api.problem_responses import problems
-from api.raw_paths import RawPathRoute
+from api.route_kinds import JsonRoute
 from api.schemas import LineageBody
 
 router = APIRouter(
     prefix="/api/v1/adapters/{namespace}/{name}",
     tags=["lineage"],
-    route_class=RawPathRoute,
+    route_class=JsonRoute,
     responses=problems(401, 403, 404, 422, 429, 503),
 )
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path
 from api.answers import ref_body, refs_body
 from api.deps import Caller, HubDep, ReadAdapter, WriteAdapter, json_only, parse_revision
 from api.problem_responses import problems
-from api.raw_paths import RawPathRoute
+from api.route_kinds import JsonRoute
 from api.schemas import RefBody, RefsBody
 from api.schemas_requests import PATTERN_REF, TagIn
 from registry.refs import RefKind
@@ -17,7 +17,7 @@ from registry.refs import RefKind
 router = APIRouter(
     prefix="/api/v1/adapters/{namespace}/{name}",
     tags=["refs"],
-    route_class=RawPathRoute,
+    route_class=JsonRoute,
     responses=problems(401, 403, 404, 422, 429, 503),
 )
 RefName = Annotated[
@@ -31,7 +31,9 @@ def refs(adapter: ReadAdapter, hub: HubDep) -> RefsBody:
     return refs_body(hub.registry.adapters.refs(adapter))
 
 
-@router.put("/tags/{tag}", responses=problems(409, 413, 415), dependencies=[Depends(json_only)])
+@router.put(
+    "/tags/{tag}", responses=problems(400, 409, 413, 415), dependencies=[Depends(json_only)]
+)
 def put_tag(
     adapter: WriteAdapter, caller: Caller, hub: HubDep, tag: RefName, body: TagIn
 ) -> RefBody:

@@ -11,7 +11,7 @@ from api.deps import Caller, HubDep, ReadAdapter, ReferenceDep, WriteAdapter, js
 from api.hub import Hub
 from api.problem_responses import problems
 from api.problems import problem_of
-from api.raw_paths import RawPathRoute
+from api.route_kinds import JsonRoute
 from api.routes.adapters import Cursor, Limit
 from api.schemas import MissingBlobBody, MissingBody, RevisionBody, RevisionPage, VerdictsBody
 from api.schemas_requests import PATTERN_REF, MissingIn, PushIn
@@ -24,7 +24,7 @@ from registry.refs import DEFAULT_BRANCH, AdapterName, Reference
 router = APIRouter(
     prefix="/api/v1/adapters/{namespace}/{name}",
     tags=["revisions"],
-    route_class=RawPathRoute,
+    route_class=JsonRoute,
     responses=problems(401, 403, 404, 422, 429, 503),
 )
 
@@ -54,7 +54,7 @@ def verify(reference: ReferenceDep, hub: HubDep) -> VerdictsBody:
     return verdicts_body(hub.registry.verifier.verify(reference))
 
 
-@router.post("/blobs/missing", responses=problems(413, 415), dependencies=[Depends(json_only)])
+@router.post("/blobs/missing", responses=problems(400, 413, 415), dependencies=[Depends(json_only)])
 def missing(adapter: WriteAdapter, hub: HubDep, body: MissingIn) -> MissingBody:
     """Say which blobs a push must send, and from which byte on.
 
@@ -72,7 +72,7 @@ def missing(adapter: WriteAdapter, hub: HubDep, body: MissingIn) -> MissingBody:
     status_code=201,
     responses={
         200: {"model": RevisionBody, "description": "The branch had this content already"},
-        **problems(409, 413, 415),
+        **problems(400, 409, 413, 415),
     },
     dependencies=[Depends(json_only)],
 )

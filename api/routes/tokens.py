@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path
 
 from api.deps import Caller, HubDep, demand, json_only
 from api.problem_responses import problems
-from api.raw_paths import RawPathRoute
+from api.route_kinds import JsonRoute
 from api.schemas_admin import NewTokenBody, TokenBody, TokensBody
 from api.schemas_requests import TokenIn
 from registry.catalog_errors import TokenNotFoundError
@@ -18,7 +18,7 @@ from registry.tokens import EVERYTHING, Principal, Role, TokenRecord
 router = APIRouter(
     prefix="/api/v1/tokens",
     tags=["tokens"],
-    route_class=RawPathRoute,
+    route_class=JsonRoute,
     responses=problems(401, 403, 422, 429, 503),
 )
 TokenId = Annotated[str, Path(pattern=r"^[0-9a-f]{1,64}$")]
@@ -32,7 +32,9 @@ def list_tokens(caller: Caller, hub: HubDep) -> TokensBody:
     return TokensBody(items=[_body(record) for record in records])
 
 
-@router.post("", status_code=201, responses=problems(413, 415), dependencies=[Depends(json_only)])
+@router.post(
+    "", status_code=201, responses=problems(400, 413, 415), dependencies=[Depends(json_only)]
+)
 def create_token(caller: Caller, hub: HubDep, body: TokenIn) -> NewTokenBody:
     """Make a token; its secret is shown in this answer and never again."""
     demand(caller, body.namespace, Role.ADMIN)

@@ -11,7 +11,7 @@ from api.errors import ContentRangeError, LengthMissingError, TooLargeError
 from api.hub import Hub
 from api.problem_responses import problems
 from api.ranges import Span, sent_span
-from api.raw_paths import RawPathRoute
+from api.route_kinds import RawPathRoute
 from api.schemas import UploadBody
 from api.streams import in_thread, pour, received
 from registry.digest import Digest
@@ -50,7 +50,11 @@ async def put_blob(
     digest: DigestDep,
     hub: HubDep,
     content_range: Annotated[
-        str | None, Header(description="`bytes first-last/total` for a part", max_length=100)
+        str | None,
+        Header(
+            description="`bytes first-last/total` for a part, `bytes */total` to finish",
+            max_length=100,
+        ),
     ] = None,
 ) -> UploadBody:
     """Receive a blob, or with Content-Range the part that begins where the last one ended.

@@ -93,6 +93,8 @@ def test_an_upload_announces_its_part() -> None:
     assert sent_span(None) is None
     assert sent_span("bytes 5-9/10") == Span(5, 5, 10)
     assert sent_span("bytes 0-0/1") == Span(0, 1, 1)
+    assert sent_span("bytes */10") == Span(10, 0, 10)
+    assert Span(10, 0, 10).content_range == "bytes */10"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,7 @@ def test_an_upload_announces_its_part() -> None:
         "bytes",
         "bytes 5-9",
         "bytes 5-9/*",
-        "bytes */10",
+        "bytes */",
         "bytes 9-5/10",
         "bytes 5-10/10",
         "bytes=5-9/10",

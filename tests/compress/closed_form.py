@@ -28,7 +28,7 @@ def published(
     signs = np.sign(flat) * (np.abs(flat) >= threshold)
     split = np.split(signs, np.cumsum([vectors[key].size for key in keys])[:-1])
     kept = {key: part.reshape(vectors[key].shape) for key, part in zip(keys, split, strict=True)}
-    return kept, alpha * float(np.std(flat, ddof=1))
+    return kept, alpha * float(np.std(flat, ddof=1)) if d > 1 else 0.0
 
 
 def per_group(
@@ -38,7 +38,7 @@ def per_group(
     alpha: float = 1.0,
 ) -> dict[str, tuple[Array, float]]:
     """Do the same for every group of keys apart: signs and scale by key."""
-    result = {}
+    result: dict[str, tuple[Array, float]] = {}
     for group in {group_of(key) for key in vectors}:
         members = {key: value for key, value in vectors.items() if group_of(key) == group}
         signs, scale = published(members, density, alpha)
@@ -49,7 +49,8 @@ def per_group(
 def stored(signs: Array, scale: float, dtype: Any) -> Array:
     """Give the tensor that is written back, in its storage type."""
     value = np.array([scale], np.float64).astype(dtype).astype(np.float64)[0]
-    return (signs * value).astype(dtype)
+    written: Array = (signs * value).astype(dtype)
+    return written
 
 
 def same_values(left: Array, right: Array) -> bool:

@@ -148,19 +148,18 @@ def test_types_and_scopes(
     decompress(tmp_path / "x.tern", tmp_path / "back")
     back = load_file(tmp_path / "back" / "adapter_model.safetensors")
     groups: dict[Scope, Callable[[str], str]] = {
-        Scope.GLOBAL: lambda key: "all",
+        Scope.GLOBAL: lambda _key: "all",
         Scope.FACTOR: lambda key: key.split(".")[-2],
         Scope.TENSOR: lambda key: key,
     }
     expected = per_group(task_vector(tensors), groups[scope], 0.3, 2.0)
     for key, (signs, scale) in expected.items():
-        if exact_count:
-            assert set(np.unique(np.abs(back[key].astype(np.float64)))) <= {
-                0.0,
-                float(np.array([scale]).astype(dtype)[0]),
-            }
-        else:
-            assert same_values(back[key], stored(signs, scale, dtype))
+        assert back[key].dtype == dtype
+        np.testing.assert_allclose(
+            np.abs(back[key][back[key] != 0]).astype(float), float(dtype(scale)), rtol=1e-12
+        )
+        if not exact_count:
+            np.testing.assert_array_equal(np.sign(back[key]), signs)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +241,7 @@ def test_erased_modules_are_reported_loudly(make_adapter: Make, tmp_path: Path) 
     tensors = {
         "m.q.lora_A.weight": rng.uniform(-1, 1, (16, 256)).astype(np.float32) / 16,
         "m.q.lora_B.weight": (0.001 * rng.normal(size=(256, 16))).astype(np.float32),
-        "m.v.lora_A.weight": rng.uniform(-1, 1, (16, 256)).astype(np.float32) / 16,
+        "m.v.lora_A.weight": (0.1 * rng.normal(size=(16, 256))).astype(np.float32),
         "m.v.lora_B.weight": (0.1 * rng.normal(size=(256, 16))).astype(np.float32),
     }
     report = compress_adapter(make_adapter(tensors), tmp_path / "x.tern", method=Compeft(0.05))

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from compress.adapter import LoraSettings
 from compress.compeft import Compeft, Group, Scope, Ternariser, decide
+from compress.container import Stored
 from compress.errors import NonFiniteError, OptionError
 from compress.restore import restore
-from compress.container import Stored
 from compress.task_vector import TaskVector, classify
 from compress.weights import open_weights
 from tests.compress.closed_form import per_group, published, same_values, stored
@@ -58,7 +58,7 @@ def factors(seed: int = 0, dtype: type = np.float32, b_scale: float = 0.1) -> di
 
 
 GROUPS: dict[Scope, Callable[[str], str]] = {
-    Scope.GLOBAL: lambda key: "all",
+    Scope.GLOBAL: lambda _key: "all",
     Scope.FACTOR: lambda key: key.split(".")[1],
     Scope.TENSOR: lambda key: key,
 }
@@ -238,5 +238,5 @@ def test_an_unknown_scope_is_refused() -> None:
 def test_a_nan_is_named(make_raw: MakeRaw) -> None:
     tensors = factors()
     tensors["z.lora_B.weight"][3, 1] = np.nan
-    with pytest.raises(NonFiniteError, match="z.lora_B.weight"):
+    with pytest.raises(NonFiniteError, match=r"z\.lora_B\.weight"):
         run(make_raw(tensors), Compeft())

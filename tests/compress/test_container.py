@@ -59,7 +59,7 @@ INDEX = index_of(
     "index",
     [
         INDEX,
-        index_of(),
+        index_of(scales=()),
         index_of(stored("x", (3,)), scales=(0.0,)),
         index_of(stored("x", (3,), Role.EXACT), scales=()),
         Index(SourceKind.RAW, "a.safetensors", b"", {}, (), ()),

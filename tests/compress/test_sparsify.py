@@ -34,7 +34,7 @@ def check(values: Array, rank: int, chunk: int = 97) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [1, 2, 3, 96, 97, 98, 1000, 4099])
-def test_every_kind_of_rank(size: int, dtype: type) -> None:
+def test_every_kind_of_rank(size: int, dtype: type[np.floating[Any]]) -> None:
     values = np.random.default_rng(size).normal(size=size).astype(dtype)
     for rank in sorted({1, 2, size // 2, size - 1, size} - {0}):
         if 1 <= rank <= size:
@@ -55,7 +55,7 @@ def test_every_kind_of_rank(size: int, dtype: type) -> None:
     ],
     ids=range(7),
 )
-def test_ties_zeros_and_extremes(values: list[float], dtype: type) -> None:
+def test_ties_zeros_and_extremes(values: list[float], dtype: type[np.floating[Any]]) -> None:
     array = np.array(values, dtype)
     for rank in range(1, len(array) + 1):
         check(array, rank, chunk=3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -137,7 +138,7 @@ def test_chunks_cover_every_element_in_order(make_raw: MakeRaw) -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
-def test_values_that_are_not_finite_are_refused(bad: float, dtype: type, make_raw: MakeRaw) -> None:
+def test_values_that_are_not_finite_are_refused(bad: float, dtype: Any, make_raw: MakeRaw) -> None:
     values = np.ones(100, dtype)
     values[57] = bad
     names = {np.float32: "F32", np.float16: "F16", np.float64: "F64"}

@@ -9,6 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -30,7 +31,7 @@ def entry(dtype: str, shape: list[int], begin: int, end: int) -> dict[str, Any]:
 
 
 def test_reads_what_the_library_writes(tmp_path: Path) -> None:
-    tensors = {
+    tensors: dict[str, NDArray[Any]] = {
         "b": np.arange(12, dtype=np.float32).reshape(3, 4),
         "a": np.arange(5, dtype=np.float16),
         "c": np.arange(6, dtype=np.int64),
@@ -57,7 +58,7 @@ def test_the_library_reads_what_the_writer_writes(tmp_path: Path) -> None:
         TensorInfo("u", "U8", (5,)),
         TensorInfo("none", "F32", (0,)),
     ]
-    values = {
+    values: dict[str, NDArray[Any]] = {
         "z": np.array([[1, 2], [3, 4]], np.float32),
         "h": np.array([1, 2, 3], np.float16),
         "d": np.array([7.5], np.float64),
@@ -79,7 +80,7 @@ def test_the_library_reads_what_the_writer_writes(tmp_path: Path) -> None:
 
 
 def test_the_writer_lays_tensors_as_the_library_does(tmp_path: Path) -> None:
-    tensors = {
+    tensors: dict[str, NDArray[Any]] = {
         "b.weight": np.ones((3, 2), np.float32),
         "a.weight": np.ones(4, np.float16),
         "c.weight": np.ones(2, np.float64),
@@ -103,8 +104,7 @@ BAD_HEADERS: dict[str, tuple[str, bytes]] = {
     "a list": ("[1, 2]", bytes(12)),
     "leading space": (" " + json.dumps(GOOD), bytes(12)),
     "duplicate key": (
-        '{"a":%s,"a":%s}'
-        % (json.dumps(entry("U8", [4], 0, 4)), json.dumps(entry("U8", [4], 0, 4))),
+        "{" + ",".join(['"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}'] * 2) + "}",
         bytes(4),
     ),
     "hole": (json.dumps({"a": GOOD["a"], "b": entry("U8", [4], 9, 13)}), bytes(13)),
@@ -164,7 +164,7 @@ def test_bad_headers_are_refused(name: str, tmp_path: Path) -> None:
 def test_what_is_no_safetensors_file_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "bad.safetensors"
     path.write_bytes(content)
-    with pytest.raises(SourceError, match="bad.safetensors"):
+    with pytest.raises(SourceError, match=r"bad\.safetensors"):
         TensorFile(path)
 
 

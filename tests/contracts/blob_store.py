@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 from typing import TypeVar
@@ -20,6 +21,7 @@ from registry.blobs import MAX_RECORD_BYTES, BlobNotFoundError, BlobStore
 from registry.digest import CHUNK_BYTES, Digest, DigestMismatchError
 from registry.errors import ValidationError
 
+Given = TypeVar("Given")
 Result = TypeVar("Result")
 SIZES = (0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES + 7)
 ABSENT = Digest.of(b"never stored")
@@ -39,8 +41,13 @@ BAD_KEYS = (
     "x" * 256,
     "/".join(["abc"] * 226),
 )
+SEGMENTS = st.text("aB0-._", min_size=1, max_size=3).filter(lambda part: part not in {".", ".."})
+KEYS = st.lists(SEGMENTS, min_size=1, max_size=3).map("/".join)
+# Each store is one run of the inherited test, and every example uses names or bytes of its own.
 few_examples = settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
 )
 
 
@@ -50,16 +57,16 @@ def sample(size: int, *, seed: int = 0) -> bytes:
     return (block * (size // len(block) + 1))[:size]
 
 
-def at_once(count: int, work: Callable[[int], Result]) -> list[Result]:
-    """Run `work(0)`, `work(1)` … in threads that begin together, and return what they return."""
-    barrier = Barrier(count)
+def race(work: Callable[[Given], Result], given_to_each: Sequence[Given]) -> list[Result]:
+    """Run `work` on each value in threads that begin together, and return what they return."""
+    barrier = Barrier(len(given_to_each))
 
-    def begin(number: int) -> Result:
+    def begin(value: Given) -> Result:
         barrier.wait(timeout=30)
-        return work(number)
+        return work(value)
 
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(begin, range(count)))
+    with ThreadPoolExecutor(len(given_to_each)) as pool:
+        return list(pool.map(begin, given_to_each))
 
 
 class BlobStoreContract(ABC):
@@ -244,7 +251,7 @@ class BlobStoreContract(ABC):
                 store.put_file(digest, path)
             return self.everything(store, digest)
 
-        assert set(at_once(6, put)) == {data}
+        assert set(race(put, range(6))) == {data}
         assert [found for found, _ in store.list()] == [digest]
 
     # --- records -------------------------------------------------------------------------------
@@ -266,14 +273,14 @@ class BlobStoreContract(ABC):
 
     def test_threads_race_to_create_a_record(self, store: BlobStore) -> None:
         for turn in range(5):
-            key = f"race/{turn}"
-            won = at_once(5, lambda n, key=key: store.create_record(key, b"writer %d" % n))
+            texts = [b"writer %d" % n for n in range(5)]
+            won = race(partial(store.create_record, f"race/{turn}"), texts)
             assert sum(won) == 1
-            assert store.read_record(key) == b"writer %d" % won.index(True)
+            assert store.read_record(f"race/{turn}") == texts[won.index(True)]
 
     def test_threads_race_to_write_a_record(self, store: BlobStore) -> None:
         texts = [sample(50_000, seed=n) for n in range(5)]
-        at_once(5, lambda n: store.write_record("race", texts[n]))
+        race(partial(store.write_record, "race"), texts)
         assert store.read_record("race") in texts
 
     def test_deleting_a_record_is_idempotent(self, store: BlobStore) -> None:
@@ -306,13 +313,7 @@ class BlobStoreContract(ABC):
 
     @few_examples
     @given(
-        keys=st.sets(
-            st.lists(st.text("aB0-._", min_size=1, max_size=3), min_size=1, max_size=3)
-            .map(lambda parts: "/".join(f"{part}x" for part in parts[:-1]) + "/" + parts[-1])
-            .map(lambda key: key.strip("/"))
-            .filter(lambda key: not {".", ".."} & set(key.split("/"))),
-            max_size=8,
-        ),
+        keys=st.sets(KEYS, max_size=8),
         prefix=st.text("aB0-.x/", max_size=3).filter(lambda p: not p.startswith("/")),
     )
     def test_listing_is_filtering(self, store: BlobStore, keys: set[str], prefix: str) -> None:
@@ -340,10 +341,8 @@ class BlobStoreContract(ABC):
                 action()
             assert caught.value.field == "record key"
 
-    @pytest.mark.parametrize("prefix", ["/", "..", "../", "a//", "a/../", "ä"])
+    @pytest.mark.parametrize("prefix", ["/", "../", "../x", "a//", "a/../", "ä"])
     def test_bad_prefixes_are_refused(self, store: BlobStore, prefix: str) -> None:
-        if prefix == "..":
-            prefix = "../x"  # `..` alone begins the key `..x`, which is a good one
         with pytest.raises(ValidationError):
             store.list_records(prefix)
 
@@ -369,8 +368,3 @@ class BlobStoreContract(ABC):
     def test_a_presigned_url_is_one_or_none(self, store: BlobStore) -> None:
         url = store.presigned_url(self.put(store, b"blob"), expires_s=60)
         assert url is None or url.startswith("http")
-
-
-def chunks_of(data: bytes, size: int) -> Iterator[bytes]:
-    """Cut bytes into pieces."""
-    return (data[at : at + size] for at in range(0, len(data), size))

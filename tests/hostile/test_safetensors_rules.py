@@ -8,12 +8,11 @@ import struct
 from dataclasses import dataclass
 
 import pytest
-import safetensors
 
 from registry.errors import HeaderError, LfsPointerError
 from registry.reasons import Reason
 from registry.safetensors_header import HeaderLimits, SafetensorsHeader, read_header
-from tests.safetensors_files import entry, raw_file
+from tests.safetensors_files import entry, library_reads, raw_file
 
 FOUR = b"\0\0\0\0"
 F32 = entry("F32", [1], 0, 4)
@@ -21,14 +20,6 @@ F32 = entry("F32", [1], 0, 4)
 
 def read(data: bytes, limits: HeaderLimits | None = None) -> SafetensorsHeader:
     return read_header(io.BytesIO(data), len(data), limits=limits, file="x.safetensors")
-
-
-def library_accepts(data: bytes) -> bool:
-    try:
-        safetensors.deserialize(data)
-    except safetensors.SafetensorError:
-        return False
-    return True
 
 
 @dataclass(frozen=True)
@@ -69,7 +60,9 @@ ROWS = [
     Row("lone surrogate", raw_file('{"__metadata__":{"a":"\\ud800"}}'), Reason.METADATA),
     Row("hole at the start", single(entry("F32", [1], 4, 8), FOUR * 2), Reason.DATA_HOLE),
     Row("hole", raw_file({"x": F32, "y": entry("F32", [1], 8, 12)}, FOUR * 3), Reason.DATA_HOLE),
-    Row("overlap", raw_file({"x": F32, "y": entry("F32", [1], 2, 6)}, FOUR * 2), Reason.DATA_OVERLAP),
+    Row(
+        "overlap", raw_file({"x": F32, "y": entry("F32", [1], 2, 6)}, FOUR * 2), Reason.DATA_OVERLAP
+    ),
     Row("same bytes twice", raw_file({"x": F32, "y": F32}, FOUR), Reason.DATA_OVERLAP),
     Row("trailing byte", single(F32, FOUR + b"!"), Reason.DATA_TRAILING),
     Row("data without tensors", raw_file("{}", FOUR), Reason.DATA_TRAILING),
@@ -79,11 +72,19 @@ ROWS = [
     Row("too many bytes", single(entry("F16", [1], 0, 4)), Reason.TENSOR_SIZE),
     Row("product overflows", single(entry("F32", [2**32, 2**32], 0, 4)), Reason.TENSOR_SHAPE),
     Row("bits overflow", single(entry("F32", [2**60], 0, 4)), Reason.TENSOR_SHAPE),
-    Row("overflow hidden by 0", single(entry("F32", [2**40, 2**40, 0], 0, 0), b""), Reason.TENSOR_SHAPE),
+    Row(
+        "overflow hidden by 0",
+        single(entry("F32", [2**40, 2**40, 0], 0, 0), b""),
+        Reason.TENSOR_SHAPE,
+    ),
     Row("number over 2^64", single(entry("F32", [2**64], 0, 4)), Reason.TENSOR_SHAPE),
     Row("30 digits", single(entry("F32", [10**30], 0, 4)), Reason.JSON_NUMBER),
     Row("negative dimension", single(entry("F32", [-1], 0, 4)), Reason.JSON_NUMBER),
-    Row("negative zero", raw_file('{"x":{"dtype":"F32","shape":[1],"data_offsets":[-0,4]}}', FOUR), Reason.JSON_NUMBER),
+    Row(
+        "negative zero",
+        raw_file('{"x":{"dtype":"F32","shape":[1],"data_offsets":[-0,4]}}', FOUR),
+        Reason.JSON_NUMBER,
+    ),
     Row("negative offset", single(entry("F32", [1], -4, 0)), Reason.JSON_NUMBER),
     Row("end before begin", single(entry("F32", [1], 4, 0)), Reason.TENSOR_OFFSETS),
     Row("odd count of F4", single(entry("F4", [3], 0, 2), b"\0\0"), Reason.TENSOR_SIZE),
@@ -97,16 +98,35 @@ ROWS = [
     Row("shape holds text", single({**F32, "shape": ["1"]}), Reason.TENSOR_SHAPE),
     Row("shape holds null", single({**F32, "shape": [None]}), Reason.TENSOR_SHAPE),
     Row("shape holds 1.0", single({**F32, "shape": [1.0]}), Reason.JSON_NUMBER),
-    Row("shape holds 1e3", raw_file('{"x":{"dtype":"U8","shape":[1e3],"data_offsets":[0,1000]}}', bytes(1000)), Reason.JSON_NUMBER),
+    Row(
+        "shape holds 1e3",
+        raw_file('{"x":{"dtype":"U8","shape":[1e3],"data_offsets":[0,1000]}}', bytes(1000)),
+        Reason.JSON_NUMBER,
+    ),
     Row("three offsets", single({**F32, "data_offsets": [0, 2, 4]}), Reason.TENSOR_OFFSETS),
     Row("one offset", single({**F32, "data_offsets": [4]}), Reason.TENSOR_OFFSETS),
     Row("offsets as object", single({**F32, "data_offsets": {"a": 0}}), Reason.TENSOR_OFFSETS),
     Row("entry is text", single("F32"), Reason.TENSOR_FIELDS),
     Row("entry is null", single(None), Reason.TENSOR_FIELDS),
     # What the library lets through, and we do not.
-    Row("duplicate tensor", raw_file(f'{{"x":{json.dumps(F32)},"x":{json.dumps(F32)}}}', FOUR), Reason.JSON_DUPLICATE, library=True),
-    Row("duplicate metadata", raw_file('{"__metadata__":{"a":"1","a":"2"}}'), Reason.JSON_DUPLICATE, library=True),
-    Row("duplicate by escape", raw_file(f'{{"x":{json.dumps(F32)},"\\u0078":{json.dumps(F32)}}}', FOUR), Reason.JSON_DUPLICATE, library=True),
+    Row(
+        "duplicate tensor",
+        raw_file(f'{{"x":{json.dumps(F32)},"x":{json.dumps(F32)}}}', FOUR),
+        Reason.JSON_DUPLICATE,
+        library=True,
+    ),
+    Row(
+        "duplicate metadata",
+        raw_file('{"__metadata__":{"a":"1","a":"2"}}'),
+        Reason.JSON_DUPLICATE,
+        library=True,
+    ),
+    Row(
+        "duplicate by escape",
+        raw_file(f'{{"x":{json.dumps(F32)},"\\u0078":{json.dumps(F32)}}}', FOUR),
+        Reason.JSON_DUPLICATE,
+        library=True,
+    ),
     Row("leading space", raw_file(b" {}"), Reason.HEADER_START, library=True),
     Row("leading newline", raw_file(b"\n{}"), Reason.HEADER_START, library=True),
     Row("unknown key in an entry", single({**F32, "extra": 1}), Reason.TENSOR_FIELDS, library=True),
@@ -125,7 +145,7 @@ ROWS = [
     Row("name ends in space", single(F32, name="a "), Reason.TENSOR_NAME, library=True),
     Row("name of 513 characters", single(F32, name="a" * 513), Reason.TENSOR_NAME, library=True),
     Row("17 dimensions", single(entry("F32", [1] * 17, 0, 4)), Reason.TENSOR_SHAPE, library=True),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -140,7 +160,7 @@ def test_a_broken_rule_is_refused_with_its_reason(row: Row) -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_the_library_judges_as_the_table_says(row: Row) -> None:
-    assert library_accepts(row.data) == row.library
+    assert (library_reads(row.data) is not None) == row.library
 
 
 ACCEPTED = {
@@ -171,7 +191,8 @@ ACCEPTED = {
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_what_is_right_is_accepted_by_both(name: str) -> None:
     header = read(ACCEPTED[name])
-    theirs = dict(safetensors.deserialize(ACCEPTED[name]))
+    theirs = library_reads(ACCEPTED[name])
+    assert theirs is not None
     assert {t.name for t in header} == set(theirs)
     for tensor in header:
         start = header.data_start + tensor.begin
@@ -185,7 +206,7 @@ def test_an_empty_tensor_inside_another_is_refused() -> None:
     with pytest.raises(HeaderError) as caught:
         read(data)
     assert caught.value.reason == Reason.DATA_OVERLAP
-    assert not library_accepts(data)
+    assert library_reads(data) is None
 
 
 def test_deep_nesting_is_refused_before_it_is_parsed() -> None:

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.contracts.catalog_bases import BaseContract
 from tests.contracts.catalog_pushes import BindingContract, PushContract
+from tests.contracts.catalog_queries import LineageContract, QueryContract
+from tests.contracts.catalog_removal import RemovalContract
+from tests.contracts.catalog_tokens import TokenContract
+from tests.contracts.catalog_upkeep import CollectionContract, RebuildContract, VerifyContract
 from tests.registry_kit import Place
 
 
@@ -24,3 +29,35 @@ class TestPushes(PushContract):
 
 class TestBinding(BindingContract):
     """Bind on SQLite."""
+
+
+class TestQueries(QueryContract):
+    """Ask SQLite."""
+
+
+class TestLineage(LineageContract):
+    """Walk lineage on SQLite."""
+
+
+class TestRemoval(RemovalContract):
+    """Delete on SQLite."""
+
+
+class TestBases(BaseContract):
+    """Keep base models on SQLite."""
+
+
+class TestTokens(TokenContract):
+    """Keep tokens on SQLite."""
+
+
+class TestCollection(CollectionContract):
+    """Collect garbage on SQLite."""
+
+
+class TestRebuild(RebuildContract):
+    """Rebuild into SQLite."""
+
+
+class TestVerify(VerifyContract):
+    """Verify from SQLite."""

@@ -20,14 +20,41 @@ from registry.reasons import Reason
 
 BY_NAME = {
     Reason.PICKLE: [
-        "adapter_model.bin", "x.pt", "x.PTH", "a/b.ckpt", "x.pkl", "x.pickle", "x.joblib", "x.npy", "x.npz",
-        "optimizer.bin", "x.pt2",
+        "adapter_model.bin",
+        "x.pt",
+        "x.PTH",
+        "a/b.ckpt",
+        "x.pkl",
+        "x.pickle",
+        "x.joblib",
+        "x.npy",
+        "x.npz",
+        "optimizer.bin",
+        "x.pt2",
     ],
     Reason.CODE: ["modeling.py", "x.ipynb", "run.sh", "a/b/hook.PY", "x.js", "x.pyc", "x.bat"],
     Reason.EXECUTABLE: ["x.so", "x.exe", "x.dll", "x.dylib", "x.pyd"],
-    Reason.ARCHIVE: ["x.zip", "x.tar", "x.tar.gz", "x.tgz", "x.7z", "x.whl", "model.nemo", "x.h5", "x.keras"],
-}  # fmt: skip
-FINE = ["adapter_config.json", "README.md", "x.safetensors", "x.tern", "LICENSE", "tokenizer.model", "x.binary"]
+    Reason.ARCHIVE: [
+        "x.zip",
+        "x.tar",
+        "x.tar.gz",
+        "x.tgz",
+        "x.7z",
+        "x.whl",
+        "model.nemo",
+        "x.h5",
+        "x.keras",
+    ],
+}
+FINE = [
+    "adapter_config.json",
+    "README.md",
+    "x.safetensors",
+    "x.tern",
+    "LICENSE",
+    "tokenizer.model",
+    "x.binary",
+]
 
 
 def zip_bytes() -> bytes:
@@ -85,7 +112,9 @@ def test_other_names_pass(path: str) -> None:
     check_file_type(path, b"{}")
 
 
-@pytest.mark.parametrize("start", [b"\x80\x02\0\0\0\0\0\0{", b"MZ\0\0\0\0\0\0{", b"\x1f\x8b\0\0\0\0\0\0{"])
+@pytest.mark.parametrize(
+    "start", [b"\x80\x02\0\0\0\0\0\0{", b"MZ\0\0\0\0\0\0{", b"\x1f\x8b\0\0\0\0\0\0{"]
+)
 def test_a_safetensors_file_may_have_any_length(start: bytes) -> None:
     check_file_type("x.safetensors", start)
 

@@ -13,7 +13,14 @@ from registry.local_folder import list_folder
 from registry.reasons import Reason
 from tests.safetensors_files import config, good_file, lora
 
-TRAINER = ["optimizer.pt", "scheduler.pt", "training_args.bin", "rng_state.pth", "rng_state_3.pth", "scaler.pt"]
+TRAINER = [
+    "optimizer.pt",
+    "scheduler.pt",
+    "training_args.bin",
+    "rng_state.pth",
+    "rng_state_3.pth",
+    "scaler.pt",
+]
 
 
 @pytest.fixture

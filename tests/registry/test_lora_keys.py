@@ -10,18 +10,43 @@ from registry.reasons import Reason
 from registry.tensor_info import TensorInfo
 
 SPELLINGS = [
-    ("base_model.model.h.0.c_attn.lora_A.weight", Family.PEFT, Role.A, "base_model.model.h.0.c_attn"),
-    ("base_model.model.h.0.c_attn.lora_B.weight", Family.PEFT, Role.B, "base_model.model.h.0.c_attn"),
+    (
+        "base_model.model.h.0.c_attn.lora_A.weight",
+        Family.PEFT,
+        Role.A,
+        "base_model.model.h.0.c_attn",
+    ),
+    (
+        "base_model.model.h.0.c_attn.lora_B.weight",
+        Family.PEFT,
+        Role.B,
+        "base_model.model.h.0.c_attn",
+    ),
     ("base_model.model.q.lora_A.default.weight", Family.PEFT, Role.A, "base_model.model.q"),
     ("base_model.model.q.lora_B.my-adapter_1.weight", Family.PEFT, Role.B, "base_model.model.q"),
     ("base_model.model.q.lora_A", Family.PEFT, Role.A, "base_model.model.q"),
     ("base_model.model.q.lora_B.bias", Family.PEFT, Role.OTHER, "base_model.model.q"),
     ("base_model.model.q.lora_B.default.bias", Family.PEFT, Role.OTHER, "base_model.model.q"),
     ("base_model.model.q.lora_E", Family.PEFT, Role.OTHER, "base_model.model.q"),
-    ("base_model.model.wte.lora_embedding_A", Family.PEFT, Role.EMBEDDING_A, "base_model.model.wte"),
-    ("base_model.model.wte.lora_embedding_B.default", Family.PEFT, Role.EMBEDDING_B, "base_model.model.wte"),
+    (
+        "base_model.model.wte.lora_embedding_A",
+        Family.PEFT,
+        Role.EMBEDDING_A,
+        "base_model.model.wte",
+    ),
+    (
+        "base_model.model.wte.lora_embedding_B.default",
+        Family.PEFT,
+        Role.EMBEDDING_B,
+        "base_model.model.wte",
+    ),
     ("base_model.model.q.lora_magnitude_vector", Family.PEFT, Role.MAGNITUDE, "base_model.model.q"),
-    ("base_model.model.q.lora_magnitude_vector.weight", Family.PEFT, Role.MAGNITUDE, "base_model.model.q"),
+    (
+        "base_model.model.q.lora_magnitude_vector.weight",
+        Family.PEFT,
+        Role.MAGNITUDE,
+        "base_model.model.q",
+    ),
     ("unet.down.0.to_q.lora_A.weight", Family.PEFT, Role.A, "unet.down.0.to_q"),
     ("transformer.x.to_k.lora_B.weight", Family.PEFT, Role.B, "transformer.x.to_k"),
     ("down.0.processor.to_k_lora.down.weight", Family.DIFFUSERS, Role.A, "down.0.processor.to_k"),
@@ -31,14 +56,19 @@ SPELLINGS = [
     ("lora_unet_down_blocks_0.lora_down.weight", Family.KOHYA, Role.A, "lora_unet_down_blocks_0"),
     ("lora_unet_down_blocks_0.lora_up.weight", Family.KOHYA, Role.B, "lora_unet_down_blocks_0"),
     ("lora_unet_down_blocks_0.alpha", Family.KOHYA, Role.ALPHA, "lora_unet_down_blocks_0"),
-    ("lora_unet_down_blocks_0.lora_mid.weight", Family.KOHYA, Role.OTHER, "lora_unet_down_blocks_0"),
+    (
+        "lora_unet_down_blocks_0.lora_mid.weight",
+        Family.KOHYA,
+        Role.OTHER,
+        "lora_unet_down_blocks_0",
+    ),
     ("lora_unet_x.dora_scale", Family.KOHYA, Role.MAGNITUDE, "lora_unet_x"),
     ("lora_unet_x.hada_w1_a", Family.LYCORIS, Role.OTHER, "lora_unet_x"),
     ("lora_unet_x.lokr_w2_b", Family.LYCORIS, Role.OTHER, "lora_unet_x"),
     ("lora_unet_x.lokr_t2", Family.LYCORIS, Role.OTHER, "lora_unet_x"),
     ("unet:0:down", Family.CLONEOFSIMO, Role.A, "unet:0"),
     ("text_encoder:12:up", Family.CLONEOFSIMO, Role.B, "text_encoder:12"),
-]  # fmt: skip
+]
 FOREIGN = [
     "base_model.model.classifier.weight",
     "base_model.model.h.0.c_attn.base_layer.weight",
@@ -88,12 +118,16 @@ def test_a_layout_gives_the_shapes_of_the_base() -> None:
 
 
 def test_a_convolution_counts_kernel_positions_as_inputs() -> None:
-    layout = read_layout([tensor("c.lora_A.weight", 2, 4, 3, 3), tensor("c.lora_B.weight", 8, 2, 1, 1)])
+    layout = read_layout(
+        [tensor("c.lora_A.weight", 2, 4, 3, 3), tensor("c.lora_B.weight", 8, 2, 1, 1)]
+    )
     assert layout.module_shapes == {"c": (8, 36)}
 
 
 def test_a_grouped_convolution_has_fewer_columns_in_b() -> None:
-    layout = read_layout([tensor("c.lora_A.weight", 4, 2, 3, 3), tensor("c.lora_B.weight", 8, 2, 1, 1)])
+    layout = read_layout(
+        [tensor("c.lora_A.weight", 4, 2, 3, 3), tensor("c.lora_B.weight", 8, 2, 1, 1)]
+    )
     assert layout.modules[0].rank == 4
 
 
@@ -110,7 +144,9 @@ def test_an_embedding_and_a_linear_of_one_name_stay_apart() -> None:
 
 
 @pytest.mark.parametrize("missing", [0, 1])
-@pytest.mark.parametrize("spelling", [("lora_A.weight", "lora_B.weight"), ("lora_down.weight", "lora_up.weight")])
+@pytest.mark.parametrize(
+    "spelling", [("lora_A.weight", "lora_B.weight"), ("lora_down.weight", "lora_up.weight")]
+)
 def test_a_factor_without_its_partner_is_refused(missing: int, spelling: tuple[str, str]) -> None:
     there = spelling[1 - missing]
     with pytest.raises(LayoutError) as caught:
@@ -121,7 +157,9 @@ def test_a_factor_without_its_partner_is_refused(missing: int, spelling: tuple[s
 
 
 @pytest.mark.parametrize("shapes", [((2, 4), (6, 3)), ((2,), (6, 2)), ((2, 4), (6,)), ((), ())])
-def test_factors_that_do_not_fit_are_refused(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+def test_factors_that_do_not_fit_are_refused(
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+) -> None:
     with pytest.raises(LayoutError) as caught:
         read_layout([tensor("x.lora_A.weight", *shapes[0]), tensor("x.lora_B.weight", *shapes[1])])
     assert caught.value.reason == Reason.SHAPE_MISMATCH
