@@ -35,6 +35,7 @@ from api.routes import (
 )
 from api.schemas import ProblemBody
 from api.settings import HubSettings
+from api.tern_content import read_tern
 from registry.service import Registry, RegistrySettings, open_registry
 
 _ROUTERS: tuple[APIRouter, ...] = (
@@ -64,6 +65,7 @@ def registry_settings(settings: HubSettings) -> RegistrySettings:
         max_files=settings.max_files_per_revision,
         max_blob_bytes=settings.max_file_bytes,
         namespace_quota_bytes=settings.namespace_quota_bytes or NO_QUOTA_BYTES,
+        read_tern=read_tern,
     )
 
 

@@ -1,4 +1,21 @@
-"""Name what goes wrong on the client's side; the whole tree is drawn in `errors.py`."""
+"""Name what goes wrong on the client's side.
+
+The branch of the tree in `errors.py` that a hub never raises:
+
+    ApiError
+    ├── HubError                   the hub refuses: its problem, with status, code and members
+    ├── HubUnreachableError        nothing answers, or the connection broke for good
+    ├── NotAHubError               something answers that is no hub
+    ├── ListingError               what a hub lists could harm this machine
+    ├── EndpointError              not the URL of a hub
+    ├── CredentialsError           stored tokens cannot be read or written, or this is no token
+    ├── SourceNotFoundError        a local folder or file is not there
+    ├── FileChangedError           a file changed while it was being pushed
+    ├── TargetTakenError           the folder to pull into holds something else
+    ├── PinMismatchError           a ref does not point at the digest beside it
+    ├── NotCompressedError         a revision has no compressed form
+    └── TourError                  a step of the tour did not give what it must
+"""
 
 from __future__ import annotations
 

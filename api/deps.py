@@ -2,6 +2,7 @@
 
 A route that takes `ReadAdapter` answers 404 to whoever may not read that namespace, with the very
 words of a missing adapter; `WriteAdapter` and `AdminAdapter` answer 403 to those who may only read.
+What needs no waiting is `async`, which spares it a thread; what asks the database is not.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _BEARER = HTTPBearer(auto_error=False, scheme_name="token", description="`tern_â
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def hub_of(request: Request) -> Hub:
+async def hub_of(request: Request) -> Hub:
     """Return the hub that serves a request."""
     hub: Hub = request.app.state.hub
     return hub
@@ -64,7 +65,7 @@ def caller_of(
 Caller = Annotated[Principal, Depends(caller_of)]
 
 
-def readable_of(caller: Caller) -> Readable:
+async def readable_of(caller: Caller) -> Readable:
     """Return the namespaces that the caller may read."""
     return caller.readable
 
@@ -72,7 +73,7 @@ def readable_of(caller: Caller) -> Readable:
 ReadableDep = Annotated[Readable, Depends(readable_of)]
 
 
-def _adapter_of(
+async def _adapter_of(
     namespace: Annotated[str, Path(pattern=PATTERN_PART, examples=["team"])],
     name: Annotated[str, Path(pattern=PATTERN_PART, examples=["sql-expert"])],
 ) -> AdapterName:
@@ -82,7 +83,7 @@ def _adapter_of(
 _Adapter = Annotated[AdapterName, Depends(_adapter_of)]
 
 
-def read_adapter(caller: Caller, adapter: _Adapter) -> AdapterName:
+async def read_adapter(caller: Caller, adapter: _Adapter) -> AdapterName:
     """Return the adapter named by the path, if the caller may read it.
 
     Raises:
@@ -110,19 +111,19 @@ def demand(caller: Principal, namespace: str, role: Role) -> None:
         )
 
 
-def write_adapter(caller: Caller, adapter: ReadAdapter) -> AdapterName:
+async def write_adapter(caller: Caller, adapter: ReadAdapter) -> AdapterName:
     """Return the adapter named by the path, if the caller may write it."""
     demand(caller, adapter.namespace, Role.WRITE)
     return adapter
 
 
-def admin_adapter(caller: Caller, adapter: ReadAdapter) -> AdapterName:
+async def admin_adapter(caller: Caller, adapter: ReadAdapter) -> AdapterName:
     """Return the adapter named by the path, if the caller administers its namespace."""
     demand(caller, adapter.namespace, Role.ADMIN)
     return adapter
 
 
-def admin_of_all(caller: Caller) -> Principal:
+async def admin_of_all(caller: Caller) -> Principal:
     """Return the caller, who administers everything."""
     demand(caller, EVERYTHING, Role.ADMIN)
     return caller
@@ -133,7 +134,7 @@ AdminAdapter = Annotated[AdapterName, Depends(admin_adapter)]
 AdminOfAll = Annotated[Principal, Depends(admin_of_all)]
 
 
-def reference_of(
+async def reference_of(
     adapter: ReadAdapter,
     revision: Annotated[
         str,
@@ -158,7 +159,7 @@ def parse_revision(adapter: AdapterName, text: str) -> Reference:
     return Reference(adapter, text)
 
 
-def digest_of(digest: Annotated[str, Path(pattern=PATTERN_DIGEST)]) -> Digest:
+async def digest_of(digest: Annotated[str, Path(pattern=PATTERN_DIGEST)]) -> Digest:
     """Return the digest named by the path."""
     return Digest.parse(digest)
 
@@ -166,7 +167,7 @@ def digest_of(digest: Annotated[str, Path(pattern=PATTERN_DIGEST)]) -> Digest:
 DigestDep = Annotated[Digest, Depends(digest_of)]
 
 
-def json_only(request: Request) -> None:
+async def json_only(request: Request) -> None:
     """Let pass only bodies that say that they are JSON, which no web form can say.
 
     Raises:

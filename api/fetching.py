@@ -85,7 +85,6 @@ class BlobFetcher:
                 try:
                     self._fetch_rest(file, target, advance)
                 except (httpx2.TransportError, HubError) as error:
-                    target.flush()
                     if isinstance(error, HubError) and error.status not in RETRYABLE_STATUS:
                         raise
                     failures = 1 if target.size_bytes > before else failures + 1

@@ -21,7 +21,7 @@ PATTERN_TEXT = _PRINTABLE
 Part = Annotated[str, StringConstraints(pattern=PATTERN_PART)]
 Ref = Annotated[str, StringConstraints(pattern=PATTERN_REF)]
 Line = Annotated[str, StringConstraints(pattern=_PRINTABLE, max_length=500)]
-Prose = Annotated[str, StringConstraints(pattern=_PROSE, max_length=20_000)]
+Prose = Annotated[str, StringConstraints(pattern=_PROSE, max_length=64_000)]
 FilePath = Annotated[str, StringConstraints(pattern=_PRINTABLE, min_length=1, max_length=1024)]
 Size = Annotated[int, Field(ge=0, le=1 << 50)]
 
@@ -92,7 +92,7 @@ class TokenIn(RequestBody):
 
     namespace: Annotated[str, StringConstraints(pattern=r"^(?:\*|" + PATTERN_PART[1:-1] + r")$")]
     role: Annotated[str, StringConstraints(pattern=r"^(?:read|write|admin)$")]
-    label: Line = ""
+    label: Annotated[Line, Field(min_length=1)]
     expires_at: Annotated[
         str | None,
         Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"),

@@ -17,7 +17,7 @@ from api.transport import RETRYABLE_STATUS, retry_after_s
 from registry.digest import Digest
 from registry.refs import AdapterName
 
-CHUNK_BYTES = 256 << 10
+CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)

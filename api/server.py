@@ -53,7 +53,7 @@ def serve(settings: HubSettings, *, ready: Ready | None = None) -> None:
         app,
         host=settings.host,
         port=settings.port,
-        loop="uvloop",
+        loop="auto",
         http=protocol_for(settings),
         ws="none",
         lifespan="on",

@@ -34,9 +34,8 @@ class ByteSink(Protocol):
 async def in_thread(manager: AbstractContextManager[T]) -> AsyncIterator[T]:
     """Enter and leave a synchronous context in worker threads; leaving is never cut short."""
     stack = ExitStack()
-    value = await to_thread.run_sync(stack.enter_context, manager)
     try:
-        yield value
+        yield await to_thread.run_sync(stack.enter_context, manager)
     finally:
         with anyio.CancelScope(shield=True):
             await to_thread.run_sync(stack.__exit__, *sys.exc_info())

@@ -16,6 +16,7 @@ from pydantic import ValidationError as BodyError
 
 from api.client_errors import HubError, HubUnreachableError, NotAHubError
 from api.credentials import Access
+from api.network import BulkTransport
 
 API = "/api/v1"
 RETRYABLE_STATUS = frozenset({429, 502, 503, 504})
@@ -69,6 +70,7 @@ class Transport:
             headers=headers,
             timeout=httpx2.Timeout(timeout_s, connect=10.0),
             trust_env=False,
+            transport=BulkTransport(),
         )
         self._answered = False
 

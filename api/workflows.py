@@ -17,6 +17,7 @@ from api.progress import SILENT, Progress
 from api.schemas import RevisionBody
 from api.schemas_requests import BlobIn, PushFileIn, PushIn
 from api.sending import BlobSender, Outgoing
+from api.tern_content import read_tern
 from registry.adapter_files import InspectOptions, inspect_files
 from registry.adapter_summary import AdapterSummary
 from registry.digest import Digest
@@ -140,7 +141,9 @@ def check_folder(
             summary = inspect_files(
                 listing.files,
                 options=InspectOptions(
-                    declared_kind=options.kind or "", allow_non_finite=options.allow_non_finite
+                    declared_kind=options.kind or "",
+                    read_tern=read_tern,
+                    allow_non_finite=options.allow_non_finite,
                 ),
             )
         finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,7 +12,6 @@ from registry.catalog_adapters import (
     find_adapter,
     get_adapter,
     list_adapters,
-    ref_names,
 )
 from registry.catalog_audit import list_audit
 from registry.catalog_bases import find_base
@@ -21,15 +19,14 @@ from registry.catalog_commit import add_branch, add_tags
 from registry.catalog_errors import (
     AdapterNotFoundError,
     FileNotInRevisionError,
-    PinConflictError,
     RevisionNotFoundError,
 )
 from registry.catalog_lineage import ancestors, descendants
-from registry.catalog_refs import find_ref, living_refs, refs_at
+from registry.catalog_refs import living_refs, refs_at
 from registry.catalog_removal import remove_adapter, remove_ref
+from registry.catalog_resolve import target_of
 from registry.catalog_revisions import (
     blob_of,
-    find_by_prefix,
     load_revision,
     walk,
 )
@@ -51,8 +48,6 @@ from registry.file_types import media_type
 from registry.manifest import FileEntry
 from registry.recorder import Recorder
 from registry.refs import AdapterName, Reference, RefKind, check_ref_name
-
-_COMMIT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,34 +101,12 @@ class Adapters:
         name = reference.adapter
         with self.database.read() as connection:
             entry = _existing(find_adapter(connection, name), name)
-            digest = self._digest_of(reference, entry)
+            digest = target_of(connection, entry, reference)
             manifest = load_revision(connection, entry.number, digest)
             refs = refs_at(connection, entry.number, [digest])[digest]
         if manifest is None:
             raise RevisionNotFoundError(name, str(digest))
         return RevisionRecord(digest, manifest, tuple(refs))
-
-    def _digest_of(self, reference: Reference, entry: AdapterEntry) -> Digest:
-        if reference.digest is not None and reference.ref is None:
-            return reference.digest
-        found = self._ref_target(reference, entry)
-        if reference.digest is not None and found != reference.digest:
-            raise PinConflictError(
-                reference.adapter, reference.branch, expected=reference.digest, actual=found
-            )
-        return found
-
-    def _ref_target(self, reference: Reference, entry: AdapterEntry) -> Digest:
-        text = reference.branch
-        with self.database.read() as connection:
-            if _COMMIT_ID.fullmatch(text):
-                found = find_by_prefix(connection, entry.number, text)
-                if len(found) == 1:
-                    return found[0]
-            elif (ref := find_ref(connection, entry.number, text)) and ref.digest:
-                return ref.digest
-            names = ref_names(connection, entry.number)
-        raise RevisionNotFoundError(reference.adapter, text, there_is=names)
 
     def log(
         self, reference: Reference, *, cursor: str | None = None, limit: int = 50
@@ -152,7 +125,7 @@ class Adapters:
             start = (
                 Digest.parse(decode_cursor(cursor, 1)[0])
                 if cursor
-                else self._digest_of(reference, entry)
+                else target_of(connection, entry, reference)
             )
             found = walk(connection, entry.number, start, limit=limit + 1)
             refs = refs_at(connection, entry.number, [digest for digest, _ in found[:limit]])
@@ -241,7 +214,7 @@ class Adapters:
             lambda c: add_tags(c, name, digest=revision.digest, tags=[tag], act=act)
         )
         self.recorder.record_moves(number)
-        return next(ref for ref in self.refs(name) if ref.name == tag)
+        return self._ref(name, tag)
 
     def branch(self, reference: Reference, branch: str, *, principal: str = "") -> RefRecord:
         """Begin a branch at a revision; doing so again changes nothing.
@@ -258,7 +231,13 @@ class Adapters:
             lambda c: add_branch(c, name, digest=revision.digest, branch=branch, act=act)
         )
         self.recorder.record_moves(number)
-        return next(ref for ref in self.refs(name) if ref.name == branch)
+        return self._ref(name, branch)
+
+    def _ref(self, name: AdapterName, ref: str) -> RefRecord:
+        found = next((record for record in self.refs(name) if record.name == ref), None)
+        if found is None:  # somebody deleted it in this moment
+            raise RevisionNotFoundError(name, ref)
+        return found
 
     def delete_ref(
         self, name: AdapterName, kind: RefKind, ref: str, *, principal: str = ""

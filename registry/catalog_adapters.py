@@ -188,19 +188,29 @@ def list_adapters(
     Raises:
         ValidationError: the cursor or the limit is wrong.
     """
-    wanted = _shown().order_by(adapters.c.namespace, adapters.c.name)
-    wanted = _filtered(wanted, query, base).limit(check_limit(query.limit) + 1)
+    found = _filtered(select(adapters.c.id).where(adapters.c.alive), query, base)
+    found = found.order_by(adapters.c.namespace, adapters.c.name)
+    found = found.limit(check_limit(query.limit) + 1)
     if query.cursor:
-        namespace, name = decode_cursor(query.cursor, 2)
-        later = and_(adapters.c.namespace == namespace, adapters.c.name > name)
-        wanted = wanted.where(
-            adapters.c.namespace >= namespace, or_(adapters.c.namespace > namespace, later)
-        )
-    rows = connection.execute(wanted).all()
+        found = found.where(*_behind(query.namespace, *decode_cursor(query.cursor, 2)))
+    if query.search:
+        place = func.instr if connection.dialect.name == "sqlite" else func.strpos
+        found = found.where(place(adapters.c.search_text, _lower(query.search)) > 0)
+    numbers = connection.scalars(found).all()
+    shown_rows = _shown().where(adapters.c.id.in_(numbers))
+    rows = connection.execute(shown_rows.order_by(adapters.c.namespace, adapters.c.name)).all()
     more = len(rows) > query.limit
     shown = _records(connection, rows[: query.limit])
     last = shown[-1].name if more else None
     return Page(tuple(shown), encode_cursor(last.namespace, last.name) if last else None)
+
+
+def _behind(only: str | None, namespace: str, name: str) -> tuple[ColumnElement[bool], ...]:
+    """Say what comes after an adapter, in the form that an index answers best."""
+    if only == namespace:
+        return (adapters.c.name > name,)
+    later = and_(adapters.c.namespace == namespace, adapters.c.name > name)
+    return (adapters.c.namespace >= namespace, or_(adapters.c.namespace > namespace, later))
 
 
 def _shown() -> Select[Any]:
@@ -220,9 +230,6 @@ def _filtered(wanted: Select[Any], query: AdapterQuery, base: int | None) -> Sel
         wanted = wanted.where(adapters.c.kind == query.kind)
     if query.base is not None:
         wanted = wanted.where(adapters.c.base_id == base)
-    if query.search:
-        text = adapters.c.search_text
-        wanted = wanted.where(text.contains(_lower(query.search), autoescape=True))
     return wanted
 
 

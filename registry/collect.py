@@ -118,7 +118,10 @@ class Collector:
         self._collect_known(run)
         self._collect_orphan_blobs(run)
         self._walk_records(run)
-        uploads = 0 if dry_run else self.uploads.discard_stale(older_than_s=grace_s)
+        uploads = 0
+        if not dry_run:
+            uploads = self.uploads.discard_stale(older_than_s=grace_s)
+            self.store.discard_stale(older_than_s=max(grace_s, ABANDONED_AFTER_S))
         report = _report(run, holdings=holdings, uploads=uploads)
         if not dry_run:
             subject = f"{len(report.blobs)} blobs, {len(report.manifests)} manifests"

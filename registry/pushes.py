@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from registry.adapter_files import InspectOptions, inspect_files
-from registry.adapter_summary import AdapterSummary
+from registry.adapter_summary import AdapterSummary, TernReader
 from registry.base_names import base_key_if_named, base_key_of, base_title
 from registry.base_shapes import base_modules
 from registry.blob_uploads import BlobUploads
@@ -90,11 +90,13 @@ class Pushes:
         blobs: takes single blobs.
         recorder: tells the store what was decided.
         limits: what one push may hold.
+        read_tern: looks inside a `.tern`, which this room cannot decode.
     """
 
     blobs: BlobUploads
     recorder: Recorder
     limits: PushLimits
+    read_tern: TernReader | None = None
 
     def missing(self, namespace: str, sizes: Mapping[Digest, int]) -> list[MissingBlob]:
         """Return which of these blobs the namespace has to send, and from which byte on.
@@ -196,7 +198,9 @@ class Pushes:
         store = self.blobs.store
         files = {f.path: StoredFile(store, f.digest, f.size_bytes) for f in request.files}
         options = InspectOptions(
-            declared_kind=request.kind or "", allow_non_finite=request.allow_non_finite
+            declared_kind=request.kind or "",
+            read_tern=self.read_tern,
+            allow_non_finite=request.allow_non_finite,
         )
         summary = inspect_files(files, options=options)
         name, warnings = self._base_of(request, summary)

@@ -18,6 +18,7 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from registry.adapter_summary import TernReader
 from registry.adapters import Adapters
 from registry.base_models import BaseModels
 from registry.blob_uploads import BlobUploads
@@ -52,6 +53,7 @@ class RegistrySettings:
         max_staged_bytes: most bytes of unfinished uploads.
         namespace_quota_bytes: most bytes that one namespace may hold.
         clock: tells the time.
+        read_tern: looks inside a `.tern` that is pushed; None takes it as it is.
     """
 
     data_dir: Path
@@ -64,6 +66,7 @@ class RegistrySettings:
     max_staged_bytes: int = DEFAULT_MAX_STAGED_BYTES
     namespace_quota_bytes: int = 1 << 50
     clock: Clock = utc_now
+    read_tern: TernReader | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,7 @@ def _assemble(settings: RegistrySettings, database: Database, store: BlobStore) 
         database=database,
         store=store,
         recorder=recorder,
-        pushes=Pushes(blobs, recorder, limits),
+        pushes=Pushes(blobs, recorder, limits, settings.read_tern),
         adapters=adapters,
         bases=BaseModels(database, recorder, clock),
         tokens=Tokens(database, _pepper(settings), clock),

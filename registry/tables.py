@@ -67,6 +67,7 @@ class AdapterRow(Row, table=True):
     __tablename__ = "adapters"
     __table_args__ = (
         UniqueConstraint("namespace", "name"),
+        Index(None, "alive", "namespace", "name", "search_text"),  # all that a search reads
         Index(None, "base_id", "namespace", "name"),
         Index(None, "kind", "namespace", "name"),
         {"sqlite_autoincrement": True},

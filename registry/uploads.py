@@ -179,7 +179,7 @@ class Uploads:
             self._announced[path] = size_bytes
             total = self._total_bytes()
             if total > self.max_staged_bytes:
-                del self._announced[path]
+                self._announced.pop(path, None)
                 raise StagingFullError(
                     f"unfinished uploads would take {total} bytes, and {self.max_staged_bytes} "
                     f"are allowed ({size_bytes - offset} of them for this one)",
@@ -189,7 +189,7 @@ class Uploads:
             yield
         finally:
             with self._lock:
-                del self._announced[path]
+                self._announced.pop(path, None)
 
     def _total_bytes(self) -> int:
         total = sum(self._announced.values())

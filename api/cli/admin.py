@@ -75,6 +75,7 @@ def create(
     from api.schemas_admin import NewTokenBody
     from api.schemas_requests import TokenIn
 
+    label = label or f"{role} {namespace}"
     if session.endpoint:
         with session.client() as client:
             asked = TokenIn(namespace=namespace, role=role, label=label, expires_at=expires_at)
@@ -248,8 +249,7 @@ def stats(session: Session, *, data_dir: Path | None) -> None:
     rows = [(name.replace("_", " "), output.count(getattr(found, name))) for name in counts]
     rows.append(("size", output.size(found.size_bytes)))
     spaces = sorted(found.namespaces.items())
-    rows += [(f"  {namespace}", output.size(size)) for namespace, size in spaces]
-    output.fields(rows)
+    output.fields(rows + [(f"  {namespace}", output.size(size)) for namespace, size in spaces])
 
 
 for _command in (collect, rebuild, migrate, stats):

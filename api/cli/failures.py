@@ -10,6 +10,7 @@ from types import TracebackType
 import click
 
 from api import problems
+from api.cli.session import no_color
 
 _ROOTS = (
     ("registry.errors", "RegistryError"),
@@ -25,6 +26,7 @@ class Flags:
 
     debug: bool
     as_json: bool
+    plain: bool
 
 
 def known() -> tuple[type[BaseException], ...]:
@@ -33,20 +35,22 @@ def known() -> tuple[type[BaseException], ...]:
     return (OSError, *(cls for cls in found if isinstance(cls, type)))
 
 
-def report(error: BaseException, *, as_json: bool = False) -> int:
+def report(error: BaseException, flags: Flags) -> int:
     """Print an error to stderr and return the exit code for it."""
     message, hint = _message(error), str(getattr(error, "hint", "") or "")
     code = getattr(error, "code", None) or problems.row_of(error).code
     exit_code = _exit_code(error)
     if isinstance(error, OSError):
         code = "os-error"
-    if as_json:
+    if flags.as_json:
         value = {"code": code, "message": message, "hint": hint, "exit_code": exit_code}
         click.echo(json.dumps({"error": value}, ensure_ascii=False), err=True)
         return exit_code
-    click.echo(click.style("error: ", fg="red", bold=True) + _one_line(message), err=True)
+    color = False if flags.plain or no_color() else None
+    title = click.style("error: ", fg="red", bold=True)
+    click.echo(title + _one_line(message), err=True, color=color)
     if hint:
-        click.echo(click.style("  hint: ", fg="cyan") + _one_line(hint), err=True)
+        click.echo(click.style("  hint: ", fg="cyan") + _one_line(hint), err=True, color=color)
     return exit_code
 
 

@@ -37,7 +37,11 @@ def cli() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
-    flags = failures.Flags(debug="--debug" in arguments, as_json="--json" in arguments)
+    flags = failures.Flags(
+        debug="--debug" in arguments,
+        as_json="--json" in arguments,
+        plain="--no-color" in arguments,
+    )
     if not flags.debug:
         sys.excepthook = failures.unexpected
     try:
@@ -57,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
     except failures.known() as error:
         if flags.debug:
             raise
-        return failures.report(error, as_json=flags.as_json)
+        return failures.report(error, flags)
     return result if isinstance(result, int) else 0
 
 

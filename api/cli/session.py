@@ -6,6 +6,7 @@ import functools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import click
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_STDIN = "-"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Session:
     """Hold what the common options said.
 
@@ -33,6 +35,7 @@ class Session:
     as_json: bool
     endpoint: str | None
     token_file: str | None
+    _access: Access | None = None
 
     def settings(self) -> ClientSettings:
         """Return what the environment says."""
@@ -41,14 +44,17 @@ class Session:
         return ClientSettings()
 
     def access(self) -> Access:
-        """Return which hub is meant and what opens it."""
+        """Return which hub is meant and what opens it; a token on stdin is read once."""
         from api.credentials import check_token, choose_access
 
-        token = None
-        if self.token_file is not None:
-            with click.open_file(self.token_file) as file:
-                token = check_token(file.read())
-        return choose_access(self.settings(), endpoint=self.endpoint, token=token)
+        if self._access is None:
+            token = None
+            if self.token_file is not None:
+                from_stdin = self.token_file == _STDIN
+                text = sys.stdin.read() if from_stdin else Path(self.token_file).read_text()
+                token = check_token(text)
+            self._access = choose_access(self.settings(), endpoint=self.endpoint, token=token)
+        return self._access
 
     def client(self) -> HubClient:
         """Return a client of the hub that is meant."""
@@ -87,7 +93,7 @@ def common(action: Callable[Concatenate[Session, P], R]) -> Callable[P, R]:
     @functools.wraps(action)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         context = click.get_current_context()
-        if kwargs.pop("no_color") or _no_color():
+        if kwargs.pop("no_color") or no_color():
             context.color = False
         kwargs.pop("debug")
         session = Session(
@@ -120,9 +126,10 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _no_color() -> bool:
+def no_color() -> bool:
+    """Return whether output should be plain: by the person's wish, or because nobody looks."""
     if not (sys.stdout.isatty() or sys.stderr.isatty()):
         return True
-    from api.settings import no_color
+    from api.settings import no_color as wished
 
-    return no_color()
+    return wished()

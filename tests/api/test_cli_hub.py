@@ -58,7 +58,7 @@ def test_a_push_tells_what_it_did(cli: CommandLine, folder: Path, name: str) -> 
     assert told["created"]
     assert told["kind"] == "LORA"
     assert sorted(told["refs"]) == ["dev", "v1"]
-    text = cli("push", folder, f"{name}:dev", *options)
+    text = cli("push", folder, f"{name}:dev", "-m", "first", "--metric", "a=1.5")
     assert text.out == f"{name}@{told['digest']}\n"
     assert "nothing new" in text.err
 
@@ -358,6 +358,6 @@ def test_a_table_fits_its_terminal(cli: CommandLine, hub: LiveHub, folder: Path)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
     assert max(len(line) for line in plain.splitlines()) <= 70
     assert "…" in plain or "yyy\n" in plain.replace("\r", "")
-    plain = on_a_terminal(hub, "show", "team/absent")
-    assert "\x1b[31m" in plain
+    assert "\x1b[31m" in on_a_terminal(hub, "show", "team/absent")
+    assert "\x1b[31m" not in on_a_terminal(hub, "show", "team/absent", NO_COLOR="1")
     assert "\x1b[31m" not in on_a_terminal(hub, "show", "team/absent", "--no-color")

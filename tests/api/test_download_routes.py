@@ -17,7 +17,7 @@ from registry.digest import Digest
 from registry.service import RegistrySettings, open_registry
 from tests.api.conftest import HubMaker
 from tests.hub_pushes import problem, push, small_adapter
-from tests.live_hub import start_hub
+from tests.live_hub import start_hub, wait_until
 
 MIB = 1 << 20
 README = os.urandom(1000).hex().encode()
@@ -152,6 +152,19 @@ def test_a_large_file_comes_whole_and_in_part(tmp_path: Path) -> None:
         assert http.get(url).content == note
         middle = http.get(url, headers={"Range": f"bytes={MIB + 1}-{5 * MIB}"})
         assert middle.content == note[MIB + 1 : 5 * MIB + 1]
+
+
+def test_a_reader_that_leaves_early_harms_nobody(tmp_path: Path) -> None:
+    note = os.urandom(6 * MIB).hex().encode()
+    with start_hub(tmp_path) as hub, hub.client() as http:
+        push(http, "team/large", {**small_adapter(), "notes.txt": note})
+        url = "/adapters/team/large/files/main/notes.txt"
+        for _ in range(5):
+            with http.stream("GET", url) as response:
+                next(response.iter_raw(1000))
+        assert http.get(url).content == note
+        wait_until(lambda: [line.get("path") for line in hub.log()].count(f"/api/v1{url}") == 6)
+        assert not [line for line in hub.log() if line["level"] == "error"]
 
 
 def test_damaged_bytes_are_never_sent_as_if_whole(tmp_path: Path) -> None:

@@ -145,6 +145,17 @@ def test_headers_that_never_end_are_not_waited_for(tmp_path: Path) -> None:
             assert http.get("/whoami").status_code == 200, "an idle connection is no slow one"
 
 
+def test_a_json_body_that_never_ends_is_not_waited_for(tmp_path: Path) -> None:
+    with start_hub(tmp_path, upload_idle_s=0.3) as hub, connect(hub) as connection:
+        connection.sendall(
+            b"POST /api/v1/tokens HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n"
+            b"Content-Type: application/json\r\nConnection: close\r\n\r\n{"
+        )
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"unreadable-body" in answer
+
+
 def test_what_a_proxy_forwards_from_outside_is_not_local(hub: LiveHub) -> None:
     with hub.client() as http:
         forwarded = http.get("/whoami", headers={"X-Forwarded-For": "203.0.113.9"})

@@ -155,14 +155,13 @@ def test_what_arrived_before_the_client_left_stays(hub: LiveHub, http: httpx2.Cl
 
 def test_a_blob_is_received_by_one_session_at_a_time(hub: LiveHub, http: httpx2.Client) -> None:
     data = os.urandom(1000)
+    before = set((hub.data_dir / "uploads").iterdir())
     with raw_connection(hub) as connection:
         connection.sendall(head_of(data) + data[:500])
-
-        def busy() -> bool:
-            answer = http.put(url_of(data), content=data)
-            return answer.status_code == 409 and answer.json()["code"] == "upload-busy"
-
-        wait_until(busy)
+        wait_until(lambda: set((hub.data_dir / "uploads").iterdir()) - before)
+        response = http.put(url_of(data), content=data)
+        problem(response, 409, "upload-busy")
+        assert int(response.headers["retry-after"]) >= 1
         assert http.put(url_of(data, "other/up"), content=data).status_code == 201
         connection.sendall(data[500:])
         assert connection.recv(100).startswith(b"HTTP/1.1 201")

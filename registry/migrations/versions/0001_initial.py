@@ -16,6 +16,7 @@ TIME = sa.String(24).with_variant(sa.String(24, collation="C"), "postgresql")
 
 
 def upgrade() -> None:
+    """Create every table."""
     _create_audit()
     _create_base_models()
     _create_holdings()
@@ -30,6 +31,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Drop every table, those that refer to others first."""
     for table in (
         "lineage",
         "files",
@@ -143,6 +145,12 @@ def _create_adapters() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_adapters")),
         sa.UniqueConstraint("namespace", "name", name=op.f("uq_adapters_namespace_name")),
         sqlite_autoincrement=True,
+    )
+    op.create_index(
+        op.f("ix_adapters_alive_namespace_name_search_text"),
+        "adapters",
+        ["alive", "namespace", "name", "search_text"],
+        unique=False,
     )
     op.create_index(
         op.f("ix_adapters_base_id_namespace_name"),

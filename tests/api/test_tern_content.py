@@ -1,0 +1,58 @@
+"""Check what a hub learns from a `.tern` that is pushed, and that a damaged one is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from api.tern_content import read_tern
+from compress import Compeft, TernError, compress_adapter, compress_residual
+from registry.adapter_summary import Kind
+from registry.file_sources import BytesFile, LocalFile
+from tests.safetensors_files import good_file, lora
+
+METHOD = Compeft(density=0.5)
+
+
+@pytest.fixture
+def tern(examples: Path, tmp_path: Path) -> Path:
+    """Give a lone `.tern` of a real expert."""
+    compress_adapter(examples / "sst2", tmp_path / "sst2.tern", method=METHOD)
+    return tmp_path / "sst2.tern"
+
+
+def test_it_carries_config_parameters_and_shapes(tern: Path, examples: Path) -> None:
+    content = read_tern(LocalFile(tern))
+    assert content.config == (examples / "sst2" / "adapter_config.json").read_bytes()
+    assert content.parameters == {"F32": 110_592 + 770}
+    assert len(content.module_shapes) == 18
+    assert set(content.module_shapes.values()) == {(384, 384)}
+
+
+def test_a_blob_and_a_file_say_the_same(tern: Path) -> None:
+    assert read_tern(BytesFile(tern.read_bytes())) == read_tern(LocalFile(tern))
+
+
+def test_a_residual_says_so(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("base", "tuned"):
+        weights = {"layer.weight": rng.standard_normal((8, 8), dtype=np.float32)}
+        (tmp_path / f"{name}.safetensors").write_bytes(good_file(weights))
+    base, tuned = tmp_path / "base.safetensors", tmp_path / "tuned.safetensors"
+    compress_residual(tuned, base, tmp_path / "r.tern", method=METHOD)
+    assert read_tern(LocalFile(tmp_path / "r.tern")).kind == Kind.FULL_RESIDUAL
+
+
+@pytest.mark.parametrize("at", [0.05, 0.5, 0.99])
+def test_a_damaged_one_is_refused(tern: Path, at: float) -> None:
+    data = bytearray(tern.read_bytes())
+    data[int(at * len(data))] ^= 1
+    with pytest.raises(TernError):
+        read_tern(BytesFile(bytes(data)))
+
+
+def test_other_safetensors_are_refused() -> None:
+    with pytest.raises(TernError):
+        read_tern(BytesFile(good_file(lora(["q"]))))
