@@ -14,13 +14,13 @@ from typing import Any
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI
 
-from api.auth import Doorkeeper, check_start
-from api.edge import Edge
 from api.errors import StartError
-from api.hub import Hub
-from api.limits import RateLimiter, UploadGate
-from api.metrics import Metrics
-from api.problem_responses import install
+from api.hub.auth import Doorkeeper, check_start
+from api.hub.edge import Edge
+from api.hub.limits import RateLimiter, UploadGate
+from api.hub.metrics import Metrics
+from api.hub.problem_responses import install
+from api.hub.state import Hub
 from api.routes import (
     adapters,
     admin,
@@ -35,7 +35,7 @@ from api.routes import (
 )
 from api.schemas import ProblemBody
 from api.settings import HubSettings
-from api.tern_content import read_tern
+from api.workflows.tern_content import read_tern
 from registry.service import Registry, RegistrySettings, open_registry
 
 _ROUTERS: tuple[APIRouter, ...] = (

@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-from api.client_errors import HubError, PinMismatchError
-from api.credentials import Access, normal_endpoint
+from api.remote.credentials import Access, normal_endpoint
+from api.remote.errors import HubError, PinMismatchError
+from api.remote.transport import RetryPolicy, Transport
 from api.schemas import (
     AdapterBody,
     AdapterPage,
@@ -25,7 +26,6 @@ from api.schemas import (
     WhoamiBody,
 )
 from api.schemas_requests import BlobIn, MissingIn, PushIn, TagIn
-from api.transport import RetryPolicy, Transport
 from registry.digest import Digest, DigestMismatchError
 from registry.refs import AdapterName, Reference
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import uvicorn
 
-from api import logs
 from api.app import create_app
-from api.protocol import protocol_for
+from api.hub import logs
+from api.hub.protocol import protocol_for
 from api.settings import HubSettings
 
 Ready = Callable[[str], None]

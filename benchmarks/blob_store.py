@@ -20,9 +20,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from registry.blobs_local import LocalBlobStore
 from registry.digest import CHUNK_BYTES, Digest
-from registry.uploads import Uploads
+from registry.storage.blobs_local import LocalBlobStore
+from registry.storage.uploads import Uploads
 
 ROUNDS = 3
 PIECE_BYTES = 64 << 10  # as an HTTP server hands bytes on

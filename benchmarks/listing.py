@@ -24,8 +24,8 @@ from pathlib import Path
 import sqlalchemy
 
 from registry.base_names import base_key_of
-from registry.catalog_restore import RestoredAdapter, restore_adapter, restore_bases
-from registry.catalog_values import AdapterQuery
+from registry.catalog.restore import RestoredAdapter, restore_adapter, restore_bases
+from registry.catalog.values import AdapterQuery
 from registry.clock import time_text, utc_now
 from registry.digest import Digest
 from registry.manifest import ConfigSummary, FileEntry, LineageEdge, Manifest, Operation

@@ -32,8 +32,8 @@ import psutil
 
 from api.cli.own_hub import own_hub
 from api.client import HubClient, open_client
-from api.workflows import push
-from api.workflows_pull import PullOptions, pull
+from api.workflows.pull import PullOptions, pull
+from api.workflows.push import push
 from registry.refs import Reference
 
 WIDTH, RANK = 4096, 1024

@@ -6,31 +6,32 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from registry.base_names import base_key_of
-from registry.blobs import BlobStore
-from registry.catalog_adapters import (
+from registry.catalog.adapters import (
     AdapterEntry,
     find_adapter,
     get_adapter,
     list_adapters,
 )
-from registry.catalog_audit import list_audit
-from registry.catalog_bases import find_base
-from registry.catalog_commit import add_branch, add_tags
-from registry.catalog_errors import (
+from registry.catalog.audit import list_audit
+from registry.catalog.bases import find_base
+from registry.catalog.commit import add_branch, add_tags
+from registry.catalog.cursors import check_limit, decode_cursor, encode_cursor
+from registry.catalog.database import Database
+from registry.catalog.errors import (
     AdapterNotFoundError,
     FileNotInRevisionError,
     RevisionNotFoundError,
 )
-from registry.catalog_lineage import ancestors, descendants
-from registry.catalog_refs import living_refs, refs_at
-from registry.catalog_removal import remove_adapter, remove_ref
-from registry.catalog_resolve import target_of
-from registry.catalog_revisions import (
+from registry.catalog.lineage import ancestors, descendants
+from registry.catalog.refs import living_refs, refs_at
+from registry.catalog.removal import remove_adapter, remove_ref
+from registry.catalog.resolve import target_of
+from registry.catalog.revisions import (
     blob_of,
     load_revision,
     walk,
 )
-from registry.catalog_values import (
+from registry.catalog.values import (
     AdapterQuery,
     AdapterRecord,
     AuditEntry,
@@ -41,13 +42,12 @@ from registry.catalog_values import (
     RevisionRecord,
 )
 from registry.clock import Clock, time_text
-from registry.cursors import check_limit, decode_cursor, encode_cursor
-from registry.database import Database
 from registry.digest import Digest
-from registry.file_types import media_type
 from registry.manifest import FileEntry
 from registry.recorder import Recorder
 from registry.refs import AdapterName, Reference, RefKind, check_ref_name
+from registry.storage.blobs import BlobStore
+from registry.validation.file_types import media_type
 
 
 @dataclass(frozen=True, slots=True)

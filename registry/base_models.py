@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 from registry.base_names import base_key_if_named, base_key_of
 from registry.base_shapes import shapes_from_config
-from registry.catalog_bases import (
+from registry.catalog.bases import (
     BaseEntry,
     aliases_of,
     count_adapters,
     find_base,
     list_bases,
 )
-from registry.catalog_errors import BaseModelNotFoundError
-from registry.catalog_registration import Registration, register_base
-from registry.catalog_values import AuditEntry, BaseModelRecord, Readable
+from registry.catalog.database import Database
+from registry.catalog.errors import BaseModelNotFoundError
+from registry.catalog.registration import Registration, register_base
+from registry.catalog.values import AuditEntry, BaseModelRecord, Readable
 from registry.clock import Clock, time_text
-from registry.database import Database
 from registry.errors import ValidationError
 from registry.recorder import Recorder
 

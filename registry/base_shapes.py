@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
-from registry.catalog_errors import BaseShapeError
+from registry.catalog.errors import BaseShapeError
 
 Shape: TypeAlias = tuple[int, int]
 Config: TypeAlias = Mapping[str, object]

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from registry.blobs import BlobStore
-from registry.catalog_errors import BlobBusyError, QuotaExceededError
-from registry.catalog_objects import ObjectKind, announce, confirm, held_bytes, hold, touch_held
+from registry.catalog.database import Database
+from registry.catalog.errors import BlobBusyError, QuotaExceededError
+from registry.catalog.objects import ObjectKind, announce, confirm, held_bytes, hold, touch_held
 from registry.clock import Clock, time_text
-from registry.database import Database
 from registry.digest import Digest
-from registry.upload_session import UploadSession
-from registry.uploads import Uploads
+from registry.storage.blobs import BlobStore
+from registry.storage.upload_session import UploadSession
+from registry.storage.uploads import Uploads
 
 
 @dataclass(frozen=True, slots=True)

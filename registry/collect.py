@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from registry.blobs import BlobStore
-from registry.catalog_audit import append_audit
-from registry.catalog_collection import (
+from registry.catalog.audit import append_audit
+from registry.catalog.collection import (
     Candidate,
     candidates,
     condemn,
@@ -21,10 +20,10 @@ from registry.catalog_collection import (
     forget,
     idle_holdings,
 )
-from registry.catalog_objects import ObjectKind, in_batches, known
-from registry.catalog_values import AuditEntry
+from registry.catalog.database import Database
+from registry.catalog.objects import ObjectKind, in_batches, known
+from registry.catalog.values import AuditEntry
 from registry.clock import Clock, time_before, time_text
-from registry.database import Database
 from registry.digest import Digest
 from registry.errors import ValidationError
 from registry.manifest_json import decode
@@ -36,7 +35,8 @@ from registry.records import (
     parse_series,
 )
 from registry.refs import AdapterName
-from registry.uploads import Uploads
+from registry.storage.blobs import BlobStore
+from registry.storage.uploads import Uploads
 
 DEFAULT_GRACE_S = 24 * 3600.0
 ABANDONED_AFTER_S = 3600.0

@@ -52,7 +52,7 @@ digests and names stands in catalog_errors.py, blobs.py, digest.py and database.
 
 from __future__ import annotations
 
-from registry.reasons import Reason
+from registry.validation.reasons import Reason
 
 
 class RegistryError(Exception):

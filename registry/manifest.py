@@ -33,7 +33,7 @@ class FileEntry:
     """List one file of a revision.
 
     Attributes:
-        path: relative path with `/`, checked by `registry.file_paths`.
+        path: relative path with `/`, checked by `registry.validation.file_paths`.
         digest: sha256 of its bytes.
         size_bytes: its length.
         media_type: from our own allow-list.

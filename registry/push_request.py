@@ -9,13 +9,13 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from registry.catalog_values import RevisionRecord
+from registry.catalog.values import RevisionRecord
 from registry.digest import Digest
 from registry.errors import ValidationError
-from registry.file_paths import check_paths
-from registry.file_types import check_file_type
 from registry.manifest import LineageEdge, Manifest, Operation
 from registry.refs import DEFAULT_BRANCH, AdapterName, check_ref_name
+from registry.validation.file_paths import check_paths
+from registry.validation.file_types import check_file_type
 
 MAX_MESSAGE_CHARACTERS = 64_000
 MAX_EDGES = 256

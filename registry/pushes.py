@@ -13,24 +13,20 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from registry.adapter_files import InspectOptions, inspect_files
-from registry.adapter_summary import AdapterSummary, TernReader
 from registry.base_names import base_key_if_named, base_key_of, base_title
 from registry.base_shapes import base_modules
 from registry.blob_uploads import BlobUploads
-from registry.blobs import BlobStore
-from registry.catalog_adapters import find_adapter
-from registry.catalog_bases import find_base
-from registry.catalog_commit import Draft, add_tags, commit_draft
-from registry.catalog_errors import BlobsMissingError, BranchConflictError
-from registry.catalog_objects import ObjectKind, announce, touch_held
-from registry.catalog_refs import find_ref, refs_at
-from registry.catalog_revisions import load_revision
-from registry.catalog_values import AuditEntry, RevisionRecord
+from registry.catalog.adapters import find_adapter
+from registry.catalog.bases import find_base
+from registry.catalog.commit import Draft, add_tags, commit_draft
+from registry.catalog.errors import BlobsMissingError, BranchConflictError
+from registry.catalog.objects import ObjectKind, announce, touch_held
+from registry.catalog.refs import find_ref, refs_at
+from registry.catalog.revisions import load_revision
+from registry.catalog.values import AuditEntry, RevisionRecord
 from registry.clock import time_text
 from registry.digest import Digest
 from registry.errors import ValidationError
-from registry.file_types import media_type
 from registry.manifest import ConfigSummary, FileEntry, LineageEdge, Manifest, Operation
 from registry.manifest_json import encode
 from registry.push_request import (
@@ -45,7 +41,11 @@ from registry.push_request import (
 from registry.recorder import Recorder
 from registry.records import manifest_key
 from registry.refs import AdapterName, RefKind, check_namespace
-from registry.upload_session import UploadSession
+from registry.storage.blobs import BlobStore
+from registry.storage.upload_session import UploadSession
+from registry.validation.adapter_files import InspectOptions, inspect_files
+from registry.validation.adapter_summary import AdapterSummary, TernReader
+from registry.validation.file_types import media_type
 
 ATTEMPTS = 64
 

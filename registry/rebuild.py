@@ -10,12 +10,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from registry.blobs import BlobStore
-from registry.catalog_errors import DatabaseNotEmptyError
-from registry.catalog_objects import ObjectKind, restore_objects
-from registry.catalog_restore import RestoredAdapter, count_rows, restore_adapter, restore_bases
+from registry.catalog.database import Database
+from registry.catalog.errors import DatabaseNotEmptyError
+from registry.catalog.objects import ObjectKind, restore_objects
+from registry.catalog.restore import RestoredAdapter, count_rows, restore_adapter, restore_bases
 from registry.clock import Clock, time_text
-from registry.database import Database
 from registry.digest import Digest
 from registry.errors import StorageError, ValidationError
 from registry.manifest import Manifest
@@ -31,6 +30,7 @@ from registry.records import (
     parse_series,
 )
 from registry.refs import AdapterName
+from registry.storage.blobs import BlobStore
 
 
 @dataclass(frozen=True, slots=True)

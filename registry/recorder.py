@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from registry.blobs import BlobStore
-from registry.catalog_bases import mark_base_recorded, unrecorded_bases
-from registry.catalog_errors import StoreAheadError
-from registry.catalog_refs import mark_moves_recorded, unrecorded_moves
-from registry.database import Database
+from registry.catalog.bases import mark_base_recorded, unrecorded_bases
+from registry.catalog.database import Database
+from registry.catalog.errors import StoreAheadError
+from registry.catalog.refs import mark_moves_recorded, unrecorded_moves
 from registry.records import base_key, encode_base, encode_move, move_key
+from registry.storage.blobs import BlobStore
 
 
 @dataclass(frozen=True, slots=True)

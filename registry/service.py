@@ -18,23 +18,23 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from registry.adapter_summary import TernReader
 from registry.adapters import Adapters
 from registry.base_models import BaseModels
 from registry.blob_uploads import BlobUploads
-from registry.blobs import BlobStore
-from registry.catalog_totals import count_all
-from registry.catalog_values import Stats
+from registry.catalog.database import Database, migrate
+from registry.catalog.totals import count_all
+from registry.catalog.values import Stats
 from registry.clock import Clock, utc_now
 from registry.collect import Collector
-from registry.database import Database, migrate
 from registry.pushes import Pushes, PushLimits
 from registry.rebuild import Rebuilder
 from registry.recorder import Recorder
-from registry.stores import open_store
+from registry.storage.blobs import BlobStore
+from registry.storage.stores import open_store
+from registry.storage.uploads import DEFAULT_MAX_BLOB_BYTES, DEFAULT_MAX_STAGED_BYTES, Uploads
 from registry.token_secrets import load_pepper
 from registry.tokens import Tokens
-from registry.uploads import DEFAULT_MAX_BLOB_BYTES, DEFAULT_MAX_STAGED_BYTES, Uploads
+from registry.validation.adapter_summary import TernReader
 from registry.verify import Verifier
 
 

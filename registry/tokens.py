@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from registry.catalog_errors import InvalidTokenError, TokenNotFoundError
-from registry.catalog_tokens import (
+from registry.catalog.database import Database
+from registry.catalog.errors import InvalidTokenError, TokenNotFoundError
+from registry.catalog.tokens import (
     EVERYTHING,
     find_token,
     get_token,
@@ -17,9 +18,8 @@ from registry.catalog_tokens import (
     mark_revoked,
     mark_used,
 )
-from registry.catalog_values import AuditEntry, Readable, Role, TokenRecord
+from registry.catalog.values import AuditEntry, Readable, Role, TokenRecord
 from registry.clock import Clock, time_before, time_text
-from registry.database import Database
 from registry.errors import ValidationError
 from registry.refs import check_namespace
 from registry.token_secrets import hash_secret, is_well_formed, new_secret

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from registry.adapters import Adapters
-from registry.blobs import BlobNotFoundError, BlobStore
-from registry.catalog_revisions import revision_page
-from registry.catalog_values import RevisionRecord
-from registry.database import Database
+from registry.catalog.database import Database
+from registry.catalog.revisions import revision_page
+from registry.catalog.values import RevisionRecord
 from registry.digest import Digest
 from registry.errors import StorageError
 from registry.manifest import FileEntry, Manifest
 from registry.records import manifest_key
 from registry.refs import AdapterName, Reference
+from registry.storage.blobs import BlobNotFoundError, BlobStore
 
 MANIFEST_PATH = "(manifest)"
 _PAGE = 100

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from registry.catalog_values import AdapterQuery, RevisionRecord
+from registry.catalog.values import AdapterQuery, RevisionRecord
 from registry.digest import Digest
 from registry.push_request import PushFile, PushRequest, PushResult
 from registry.refs import AdapterName, Reference

@@ -71,7 +71,7 @@ def create(
     data_dir: Path | None,
 ) -> None:
     """Make a token and show it, this once."""
-    from api.client_admin import HubAdmin
+    from api.remote.admin import HubAdmin
     from api.schemas_admin import NewTokenBody
     from api.schemas_requests import TokenIn
 
@@ -101,7 +101,7 @@ def create(
 @common
 def list_tokens(session: Session, *, quiet: bool, data_dir: Path | None) -> None:
     """List tokens, never their secrets."""
-    from api.client_admin import HubAdmin
+    from api.remote.admin import HubAdmin
     from api.schemas_admin import TokenBody
 
     if session.endpoint:
@@ -127,7 +127,7 @@ def list_tokens(session: Session, *, quiet: bool, data_dir: Path | None) -> None
 @common
 def revoke(session: Session, *, token_id: str, yes: bool, data_dir: Path | None) -> None:
     """Revoke a token for good."""
-    from api.client_admin import HubAdmin
+    from api.remote.admin import HubAdmin
 
     confirm(f"Revoke token {token_id} for good?", yes=yes)
     if session.endpoint:
@@ -167,7 +167,7 @@ def collect(
     session: Session, *, grace_hours: float, dry_run: bool, yes: bool, data_dir: Path | None
 ) -> None:
     """Remove what no branch or tag reaches any more."""
-    from api.client_admin import HubAdmin
+    from api.remote.admin import HubAdmin
     from api.schemas_admin import CollectedBody
 
     if not dry_run:
@@ -233,7 +233,7 @@ def migrate(session: Session, *, data_dir: Path | None) -> None:
 @common
 def stats(session: Session, *, data_dir: Path | None) -> None:
     """Count what the hub holds."""
-    from api.client_admin import HubAdmin
+    from api.remote.admin import HubAdmin
     from api.schemas import StatsBody
 
     if session.endpoint:

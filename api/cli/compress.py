@@ -15,8 +15,8 @@ from api.cli.session import Session, command, common
 from api.cli.sources import REFERENCE, as_folder, existing, local_path, parse_reference
 
 if TYPE_CHECKING:
-    from api.workflows import PushedRevision
-    from api.workflows_compress import CompressOptions, Origin
+    from api.workflows.compress import CompressOptions, Origin
+    from api.workflows.push import PushedRevision
     from compress import CompressionReport
     from registry.refs import Reference
 
@@ -60,7 +60,7 @@ def compress(
     SRC is a folder or file here, or a revision on the hub. With --as the result becomes a revision
     that knows what it was made from. A module of which nothing is left is reported.
     """
-    from api.workflows_compress import CompressOptions, shrink
+    from api.workflows.compress import CompressOptions, shrink
     from compress import Compeft, Scope
 
     del method  # there is one so far
@@ -83,7 +83,7 @@ def compress(
 def _publish(
     session: Session, source: str, target: Reference, options: CompressOptions, message: str
 ) -> tuple[CompressionReport, PushedRevision]:
-    from api.workflows_compress import compress_and_push
+    from api.workflows.compress import compress_and_push
 
     with origin_of(session, source) as origin, session.client() as client:
         return compress_and_push(
@@ -94,7 +94,7 @@ def _publish(
 @contextmanager
 def origin_of(session: Session, source: str) -> Iterator[Origin]:
     """Give a source as an ordinary folder; one on the hub is pulled and decoded."""
-    from api.workflows_compress import Origin, fetch_origin
+    from api.workflows.compress import Origin, fetch_origin
 
     path = local_path(source)
     if path is not None:

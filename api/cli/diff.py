@@ -14,7 +14,7 @@ from api.cli.session import Session, command, common
 from api.cli.sources import as_folder, local_path, parse_reference
 
 if TYPE_CHECKING:
-    from api.workflows_diff import Difference, Side
+    from api.workflows.diff import Difference, Side
     from compress.reports import ModuleReport
 
 
@@ -28,7 +28,7 @@ def diff(session: Session, *, before: str, after: str, weights: bool) -> None:
 
     Each side is a revision on the hub or a local folder.
     """
-    from api.workflows_diff import compare
+    from api.workflows.diff import compare
 
     left, right = _side(session, before), _side(session, after)
     found = compare(left, right)
@@ -48,7 +48,7 @@ def diff(session: Session, *, before: str, after: str, weights: bool) -> None:
 
 
 def _side(session: Session, text: str) -> Side:
-    from api.workflows_diff import hub_side, local_side
+    from api.workflows.diff import hub_side, local_side
 
     path = local_path(text)
     if path is not None:

@@ -11,7 +11,7 @@ from api.cli import output
 from api.cli.session import Session, command, common
 
 if TYPE_CHECKING:
-    from api.credentials import Access
+    from api.remote.credentials import Access
 
 
 @command(example="adapters login --endpoint https://hub.example.org < token.txt")
@@ -23,7 +23,7 @@ def login(session: Session) -> None:
     file that only you can read.
     """
     from api.client import HubClient
-    from api.credentials import Access, CredentialsFile, check_token
+    from api.remote.credentials import Access, CredentialsFile, check_token
 
     settings = session.settings()
     access = session.access()
@@ -43,7 +43,7 @@ def login(session: Session) -> None:
 @common
 def logout(session: Session) -> None:
     """Forget the token of a hub."""
-    from api.credentials import CredentialsFile
+    from api.remote.credentials import CredentialsFile
 
     access = session.access()
     forgotten = CredentialsFile(session.settings().config_dir).forget(access.endpoint)

@@ -15,8 +15,8 @@ from api.cli.session import Session, command, common
 from api.cli.sources import REFERENCE
 
 if TYPE_CHECKING:
-    from api.workflows import PushedRevision
-    from api.workflows_compress import Origin
+    from api.workflows.compress import Origin
+    from api.workflows.push import PushedRevision
     from merge import MergeReport
     from registry.manifest import Scalar
     from registry.refs import Reference
@@ -91,7 +91,7 @@ def _publish(
     parameters: dict[str, Scalar],
     message: str,
 ) -> PushedRevision:
-    from api.workflows_compress import merge_and_push
+    from api.workflows.compress import merge_and_push
 
     with session.client() as client:
         return merge_and_push(

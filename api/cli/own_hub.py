@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from api.client_errors import TourError
+from api.remote.errors import TourError
 from api.settings import environment_without_settings
 
 _STOP_S = 20

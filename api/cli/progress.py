@@ -15,7 +15,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from api.progress import Advance
+from api.remote.progress import Advance
 
 
 class Bars:

@@ -46,8 +46,8 @@ def pull(
     Every byte is checked against its digest before the folder appears. An interrupted pull goes on
     where it stopped when it is repeated; files that are there already are not fetched again.
     """
-    from api.workflows_pull import PullOptions, WantedEncoding
-    from api.workflows_pull import pull as pull_revision
+    from api.workflows.pull import PullOptions, WantedEncoding
+    from api.workflows.pull import pull as pull_revision
 
     target = (folder or Path(reference.adapter.name)).expanduser()
     options = PullOptions(

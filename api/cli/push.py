@@ -14,7 +14,7 @@ from registry.digest import Digest
 from registry.errors import ValidationError
 
 if TYPE_CHECKING:
-    from api.workflows import PushedRevision
+    from api.workflows.push import PushedRevision
     from registry.refs import Reference
 
 
@@ -68,8 +68,8 @@ def push(
     The folder is checked here first: if it is refused, nothing was sent. Only what the hub lacks is
     sent, and an interrupted push goes on where it stopped when it is repeated.
     """
-    from api.workflows import PushOptions
-    from api.workflows import push as push_folder
+    from api.workflows.push import PushOptions
+    from api.workflows.push import push as push_folder
 
     if reference.digest:
         raise click.UsageError("a push names a branch, not a digest: use --onto for the head")

@@ -13,8 +13,8 @@ import click
 
 if TYPE_CHECKING:
     from api.client import HubClient
-    from api.credentials import Access
-    from api.progress import Progress
+    from api.remote.credentials import Access
+    from api.remote.progress import Progress
     from api.settings import ClientSettings
 
 P = ParamSpec("P")
@@ -45,7 +45,7 @@ class Session:
 
     def access(self) -> Access:
         """Return which hub is meant and what opens it; a token on stdin is read once."""
-        from api.credentials import check_token, choose_access
+        from api.remote.credentials import check_token, choose_access
 
         if self._access is None:
             token = None
@@ -64,7 +64,7 @@ class Session:
 
     def progress(self) -> Progress:
         """Return what shows progress: bars on a terminal, nothing elsewhere."""
-        from api.progress import SILENT
+        from api.remote.progress import SILENT
 
         if not sys.stderr.isatty():
             return SILENT

@@ -98,7 +98,7 @@ def fetched(
     """Give a temporary folder that holds a revision."""
     import tempfile
 
-    from api.workflows_pull import PullOptions, WantedEncoding, fetch_all, pull
+    from api.workflows.pull import PullOptions, WantedEncoding, fetch_all, pull
 
     cache_dir = session.settings().cache_dir
     with tempfile.TemporaryDirectory(prefix="adapters-") as name:
@@ -118,7 +118,7 @@ def existing(path: Path) -> Path:
     Raises:
         SourceNotFoundError: it is not.
     """
-    from api.client_errors import SourceNotFoundError
+    from api.remote.errors import SourceNotFoundError
 
     if not path.exists():
         raise SourceNotFoundError(path)

@@ -71,7 +71,7 @@ class Tour:
         Raises:
             TourError: it is not.
         """
-        from api.client_errors import TourError
+        from api.remote.errors import TourError
 
         if not holds:
             raise TourError(f"this must hold and does not: {what}", hint=f"see {self.place}")
@@ -124,7 +124,7 @@ def _walk(walk: Tour) -> None:
 
 
 def _push(walk: Tour, folder: Path, name: str) -> None:
-    from api.workflows import push
+    from api.workflows.push import push
 
     with _timed() as clock:
         pushed = push(walk.client, folder, _reference(name))
@@ -136,7 +136,7 @@ def _push(walk: Tour, folder: Path, name: str) -> None:
 
 def _densities(walk: Tour, source: Path) -> None:
     """Show what the published recipe does to this adapter from density to density."""
-    from api.workflows_compress import CompressOptions, shrink
+    from api.workflows.compress import CompressOptions, shrink
     from compress import Compeft
 
     columns = (
@@ -171,7 +171,7 @@ def _density_row(density: float, report: CompressionReport) -> tuple[str, ...]:
 
 
 def _compress(walk: Tour, name: str, target: str) -> None:
-    from api.workflows_compress import CompressOptions, compress_and_push, fetch_origin
+    from api.workflows.compress import CompressOptions, compress_and_push, fetch_origin
     from compress import Compeft
 
     with _timed() as clock:
@@ -199,7 +199,7 @@ def _compress(walk: Tour, name: str, target: str) -> None:
 
 
 def _merge(walk: Tour, names: tuple[str, ...], target: str) -> None:
-    from api.workflows_compress import fetch_origin, merge_and_push
+    from api.workflows.compress import fetch_origin, merge_and_push
     from merge import WeightedAdapter, merge_linear
 
     place = walk.place / "merged"
@@ -233,7 +233,7 @@ def _merge(walk: Tour, names: tuple[str, ...], target: str) -> None:
 
 
 def _pull(walk: Tour, name: str) -> None:
-    from api.workflows_pull import PullOptions, pull
+    from api.workflows.pull import PullOptions, pull
 
     target = walk.place / "pulled" / _reference(name).adapter.name
     with _timed() as clock:
@@ -306,7 +306,7 @@ def _clear(place: Path) -> None:
     Raises:
         TourError: somebody else's files are there.
     """
-    from api.client_errors import TourError
+    from api.remote.errors import TourError
 
     if place.exists() and any(place.iterdir()) and not (place / _MARK).is_file():
         raise TourError(f"{place} is not empty and no tour made it", hint="choose another --in")

@@ -58,7 +58,7 @@ def verify(session: Session, *, source: str | None, everything: bool, against: s
 
 
 def _local(session: Session, path: Path, against: str | None) -> list[Verdict]:
-    from api.workflows import check_folder
+    from api.workflows.push import check_folder
 
     checked = check_folder(path, progress=session.progress())
     if checked.summary.encoding == "tern":

@@ -6,14 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from api.answers import adapter_body, adapter_page
-from api.deps import AdminAdapter, Caller, HubDep, ReadableDep, ReadAdapter
-from api.problem_responses import problems
-from api.route_kinds import JsonRoute
+from api.hub.answers import adapter_body, adapter_page
+from api.hub.deps import AdminAdapter, Caller, HubDep, ReadableDep, ReadAdapter
+from api.hub.problem_responses import problems
+from api.hub.route_kinds import JsonRoute
 from api.schemas import AdapterBody, AdapterPage
 from api.schemas_requests import PATTERN_PART, PATTERN_TEXT
-from registry.catalog_values import AdapterQuery
-from registry.cursors import MAX_PAGE
+from registry.catalog.cursors import MAX_PAGE
+from registry.catalog.values import AdapterQuery
 
 router = APIRouter(
     prefix="/api/v1/adapters",

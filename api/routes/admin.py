@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends
 
-from api.answers import stats_body
-from api.deps import AdminOfAll, HubDep, json_only
-from api.problem_responses import problems
-from api.route_kinds import JsonRoute
+from api.hub.answers import stats_body
+from api.hub.deps import AdminOfAll, HubDep, json_only
+from api.hub.problem_responses import problems
+from api.hub.route_kinds import JsonRoute
 from api.routes.adapters import Cursor, Limit
 from api.schemas import StatsBody
 from api.schemas_admin import AuditEntryBody, AuditPage, CollectedBody, DamageBody, DamagesBody

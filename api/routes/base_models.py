@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
 
-from api.answers import base_model_body
-from api.deps import AdminOfAll, HubDep, ReadableDep, json_only
-from api.problem_responses import problems
-from api.route_kinds import JsonRoute
+from api.hub.answers import base_model_body
+from api.hub.deps import AdminOfAll, HubDep, ReadableDep, json_only
+from api.hub.problem_responses import problems
+from api.hub.route_kinds import JsonRoute
 from api.schemas_admin import BaseModelBody, BaseModelsBody
 from api.schemas_requests import PATTERN_TEXT, BaseModelIn
 

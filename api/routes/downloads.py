@@ -13,16 +13,16 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
-from api.deps import DigestDep, HubDep, ReadAdapter, ReferenceDep
-from api.hub import Hub
-from api.problem_responses import problems
+from api.hub.deps import DigestDep, HubDep, ReadAdapter, ReferenceDep
+from api.hub.problem_responses import problems
+from api.hub.route_kinds import RawPathRoute
+from api.hub.state import Hub
+from api.hub.streams import read_ahead
 from api.ranges import Span, etag_listed, range_still_holds, requested_span
-from api.route_kinds import RawPathRoute
-from api.streams import read_ahead
-from registry.blobs import BlobNotFoundError
 from registry.digest import DigestMismatchError
 from registry.errors import StorageError
 from registry.manifest import FileEntry
+from registry.storage.blobs import BlobNotFoundError
 
 OCTETS = "application/octet-stream"
 _BINARY = {"content": {OCTETS: {"schema": {"type": "string", "format": "binary"}}}}

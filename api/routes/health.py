@@ -5,11 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from api.deps import Caller, HubDep, identify
-from api.metrics import CONTENT_TYPE
-from api.problem_responses import problems
+from api.hub.deps import Caller, HubDep, identify
+from api.hub.metrics import CONTENT_TYPE
+from api.hub.problem_responses import problems
 from api.schemas import StatusBody, WhoamiBody
-from registry.catalog_values import AdapterQuery
+from registry.catalog.values import AdapterQuery
 from registry.digest import Digest
 
 router = APIRouter(tags=["health"], responses=problems(403))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from api.answers import lineage_body
-from api.deps import HubDep, ReadableDep, ReferenceDep
-from api.problem_responses import problems
-from api.route_kinds import JsonRoute
+from api.hub.answers import lineage_body
+from api.hub.deps import HubDep, ReadableDep, ReferenceDep
+from api.hub.problem_responses import problems
+from api.hub.route_kinds import JsonRoute
 from api.schemas import LineageBody
 
 router = APIRouter(

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
 
-from api.answers import ref_body, refs_body
-from api.deps import Caller, HubDep, ReadAdapter, WriteAdapter, json_only, parse_revision
-from api.problem_responses import problems
-from api.route_kinds import JsonRoute
+from api.hub.answers import ref_body, refs_body
+from api.hub.deps import Caller, HubDep, ReadAdapter, WriteAdapter, json_only, parse_revision
+from api.hub.problem_responses import problems
+from api.hub.route_kinds import JsonRoute
 from api.schemas import RefBody, RefsBody
 from api.schemas_requests import PATTERN_REF, TagIn
 from registry.refs import RefKind

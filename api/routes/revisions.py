@@ -6,12 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from api.answers import revision_body, revision_page, verdicts_body
-from api.deps import Caller, HubDep, ReadAdapter, ReferenceDep, WriteAdapter, json_only
-from api.hub import Hub
-from api.problem_responses import problems
+from api.hub.answers import revision_body, revision_page, verdicts_body
+from api.hub.deps import Caller, HubDep, ReadAdapter, ReferenceDep, WriteAdapter, json_only
+from api.hub.problem_responses import problems
+from api.hub.route_kinds import JsonRoute
+from api.hub.state import Hub
 from api.problems import problem_of
-from api.route_kinds import JsonRoute
 from api.routes.adapters import Cursor, Limit
 from api.schemas import MissingBlobBody, MissingBody, RevisionBody, RevisionPage, VerdictsBody
 from api.schemas_requests import PATTERN_REF, MissingIn, PushIn

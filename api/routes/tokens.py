@@ -7,12 +7,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
 
-from api.deps import Caller, HubDep, demand, json_only
-from api.problem_responses import problems
-from api.route_kinds import JsonRoute
+from api.hub.deps import Caller, HubDep, demand, json_only
+from api.hub.problem_responses import problems
+from api.hub.route_kinds import JsonRoute
 from api.schemas_admin import NewTokenBody, TokenBody, TokensBody
 from api.schemas_requests import TokenIn
-from registry.catalog_errors import TokenNotFoundError
+from registry.catalog.errors import TokenNotFoundError
 from registry.tokens import EVERYTHING, Principal, Role, TokenRecord
 
 router = APIRouter(

@@ -6,14 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
 
-from api.deps import DigestDep, HubDep, WriteAdapter
 from api.errors import ContentRangeError, LengthMissingError, TooLargeError
-from api.hub import Hub
-from api.problem_responses import problems
+from api.hub.deps import DigestDep, HubDep, WriteAdapter
+from api.hub.problem_responses import problems
+from api.hub.route_kinds import RawPathRoute
+from api.hub.state import Hub
+from api.hub.streams import in_thread, pour, received
 from api.ranges import Span, sent_span
-from api.route_kinds import RawPathRoute
 from api.schemas import UploadBody
-from api.streams import in_thread, pour, received
 from registry.digest import Digest
 
 router = APIRouter(

@@ -13,9 +13,9 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.client import HubClient
-from api.credentials import Access
+from api.remote.credentials import Access
+from api.remote.transport import RetryPolicy
 from api.settings import HubSettings
-from api.transport import RetryPolicy
 from tests.command_line import CommandLine, command_line
 from tests.live_hub import LiveHub, start_hub
 

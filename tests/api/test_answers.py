@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from api import answers
-from api.deps import parse_revision
+from api.hub import answers
+from api.hub.deps import parse_revision
 from api.schemas import AdapterBody, LineageBody, RevisionBody
 from api.schemas_requests import BlobIn, MissingIn, PushIn, TagIn, TokenIn
-from registry.catalog_values import (
+from registry.catalog.values import (
     AdapterRecord,
     BaseModelRecord,
     GraphEdge,

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import pytest
 from pydantic import SecretStr
 
-from api import auth
-from api.auth import BOOTSTRAP, LOCAL, Doorkeeper, check_start
 from api.errors import StartError, TokenInvalidError, TokenMissingError, TokenRateError
+from api.hub import auth
+from api.hub.auth import BOOTSTRAP, LOCAL, Doorkeeper, check_start
 from api.settings import AuthMode, HubSettings
-from registry.catalog_errors import InvalidTokenError
+from registry.catalog.errors import InvalidTokenError
 from registry.tokens import Principal, Role
 
 SECRET = "bootstrap-secret-0001"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from api.cli.own_hub import own_hub
-from api.client_errors import TourError
+from api.remote.errors import TourError
 from tests.command_line import CommandLine, command_line
 from tests.hub_pushes import small_adapter
 

@@ -300,7 +300,7 @@ def test_errors_are_two_lines(cli: CommandLine, arguments: list[str], told: str)
 
 
 def test_a_traceback_is_shown_on_demand(cli: CommandLine) -> None:
-    from api.client_errors import HubError
+    from api.remote.errors import HubError
 
     with pytest.raises(HubError):
         cli("show", "team/absent", "--debug")

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.client_errors import CredentialsError, EndpointError
-from api.credentials import (
+from api.remote.credentials import (
     DEFAULT_ENDPOINT,
     CredentialsFile,
     check_token,
     choose_access,
     normal_endpoint,
 )
+from api.remote.errors import CredentialsError, EndpointError
 from api.settings import ClientSettings
 
 VARIABLES = ("ADAPTERS_ENDPOINT", "ADAPTERS_TOKEN", "HF_ENDPOINT", "HF_TOKEN")

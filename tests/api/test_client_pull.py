@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from api.client import HubClient
-from api.client_errors import (
+from api.remote.credentials import Access
+from api.remote.errors import (
     HubError,
     HubUnreachableError,
     ListingError,
@@ -19,14 +20,13 @@ from api.client_errors import (
     PinMismatchError,
     TargetTakenError,
 )
-from api.credentials import Access
-from api.fetching import BlobFetcher
-from api.hashed_file import HashedFile
-from api.placing import holds, place
+from api.remote.fetching import BlobFetcher
+from api.remote.hashed_file import HashedFile
+from api.remote.placing import holds, place
+from api.remote.transport import RetryPolicy
 from api.schemas import RevisionBody
-from api.transport import RetryPolicy
-from api.workflows import PushedRevision, push
-from api.workflows_pull import PullOptions, WantedEncoding, checked_files, pull
+from api.workflows.pull import PullOptions, WantedEncoding, checked_files, pull
+from api.workflows.push import PushedRevision, push
 from registry.digest import Digest, DigestMismatchError
 from registry.manifest_json import FileBody
 from registry.refs import AdapterName, Reference
@@ -178,8 +178,9 @@ def test_a_killed_pull_goes_on_where_it_stopped(
     with CuttingProxy(hub.url, down=[500_000]) as proxy:
         script = (
             "from pathlib import Path; from api.client import HubClient;"
-            "from api.credentials import Access; from api.transport import RetryPolicy;"
-            "from api.workflows_pull import PullOptions, pull;"
+            "from api.remote.credentials import Access;"
+            "from api.remote.transport import RetryPolicy;"
+            "from api.workflows.pull import PullOptions, pull;"
             "from registry.refs import Reference;"
             f"c = HubClient(Access({proxy.url!r}), retry=RetryPolicy(first_wait_s=60));"
             f"pull(c, Reference.parse({str(NAME)!r}), Path({str(tmp_path / 'back')!r}),"

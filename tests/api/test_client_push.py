@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from api.client import HubClient
-from api.client_errors import FileChangedError, HubError, HubUnreachableError, SourceNotFoundError
-from api.credentials import Access
+from api.remote.credentials import Access
+from api.remote.errors import FileChangedError, HubError, HubUnreachableError, SourceNotFoundError
+from api.remote.sending import BlobSender, Outgoing
+from api.remote.transport import RetryPolicy
 from api.schemas_requests import BlobIn
-from api.sending import BlobSender, Outgoing
-from api.transport import RetryPolicy
-from api.workflows import PushOptions, check_folder, push
-from api.workflows_pull import PullOptions, pull
+from api.workflows.pull import PullOptions, pull
+from api.workflows.push import PushOptions, check_folder, push
 from registry.digest import Digest
 from registry.errors import LfsPointerError, RefusedFileError, WeightsMissingError
 from registry.refs import Reference

@@ -14,9 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from api.client import HubClient, adapter_path, open_client
-from api.client_errors import EndpointError, HubError, HubUnreachableError, NotAHubError
-from api.credentials import Access
-from api.transport import RetryPolicy, retry_after_s
+from api.remote.credentials import Access
+from api.remote.errors import EndpointError, HubError, HubUnreachableError, NotAHubError
+from api.remote.transport import RetryPolicy, retry_after_s
 from registry.refs import AdapterName
 
 WHO = {"label": "me", "grants": {}, "open": True}

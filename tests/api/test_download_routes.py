@@ -12,9 +12,9 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.settings import HubSettings
-from registry.blobs_memory import MemoryBlobStore
 from registry.digest import Digest
 from registry.service import RegistrySettings, open_registry
+from registry.storage.blobs_memory import MemoryBlobStore
 from tests.api.conftest import HubMaker
 from tests.hub_pushes import problem, push, small_adapter
 from tests.live_hub import start_hub, wait_until

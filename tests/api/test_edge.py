@@ -11,9 +11,9 @@ import pytest
 from starlette.datastructures import Headers
 from starlette.testclient import TestClient
 
-from api.edge import check_local
 from api.errors import ForeignCallError
-from api.logs import ACCESS, JsonFormatter
+from api.hub.edge import check_local
+from api.hub.logs import ACCESS, JsonFormatter
 from tests.api.conftest import HubMaker
 from tests.hub_pushes import problem, push, small_adapter
 

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from api import limits
 from api.errors import UploadRateError
-from api.limits import RateLimiter, UploadGate
+from api.hub import limits
+from api.hub.limits import RateLimiter, UploadGate
 
 
 class Clock:

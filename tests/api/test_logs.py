@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from api.logs import JsonFormatter, choose_request_id, configure, redact, request_id
+from api.hub.logs import JsonFormatter, choose_request_id, configure, redact, request_id
 
 
 def record(message: str, **extra: object) -> logging.LogRecord:

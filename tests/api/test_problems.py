@@ -25,7 +25,7 @@ from api.problems import (
 )
 from registry.digest import Digest, DigestMismatchError
 from registry.errors import ConfigError, RegistryError, StorageError, ValidationError
-from registry.reasons import Reason
+from registry.validation.reasons import Reason
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("registry", "compress", "merge", "transfer", "api")
@@ -35,7 +35,7 @@ def modules() -> Iterator[str]:
     for room in ROOMS:
         for found in pkgutil.walk_packages([str(ROOT / room)], prefix=f"{room}."):
             # Alembic runs what stands there in a context of its own; no error is defined in it.
-            if not found.name.startswith(("registry.migrations", "api.cli.tour")):
+            if not found.name.startswith(("registry.catalog.migrations", "api.cli.tour")):
                 yield found.name
 
 

@@ -11,9 +11,9 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from api import streams
 from api.errors import BodyCutError, TooLargeError
-from api.streams import in_thread, pour, read_ahead, received
+from api.hub import streams
+from api.hub.streams import in_thread, pour, read_ahead, received
 
 T = TypeVar("T")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from api.tern_content import read_tern
+from api.workflows.tern_content import read_tern
 from compress import Compeft, TernError, compress_adapter, compress_residual
-from registry.adapter_summary import Kind
-from registry.file_sources import BytesFile, LocalFile
+from registry.validation.adapter_summary import Kind
+from registry.validation.file_sources import BytesFile, LocalFile
 from tests.safetensors_files import good_file, lora
 
 METHOD = Compeft(density=0.5)

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from registry.blobs import MAX_RECORD_BYTES, BlobNotFoundError, BlobStore
 from registry.digest import CHUNK_BYTES, Digest, DigestMismatchError
 from registry.errors import ValidationError
+from registry.storage.blobs import MAX_RECORD_BYTES, BlobNotFoundError, BlobStore
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")

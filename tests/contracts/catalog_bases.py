@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from registry.catalog_errors import AliasTakenError, BaseModelNotFoundError, BaseShapeError
-from registry.catalog_values import AdapterQuery
+from registry.catalog.errors import AliasTakenError, BaseModelNotFoundError, BaseShapeError
+from registry.catalog.values import AdapterQuery
 from registry.errors import ValidationError
 from registry.service import Registry
 from tests.registry_kit import Place, adapter_files, push

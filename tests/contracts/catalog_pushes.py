@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from registry.catalog_errors import (
+from registry.catalog.errors import (
     BaseConflictError,
     BaseShapeError,
     BlobsMissingError,
@@ -16,7 +16,7 @@ from registry.catalog_errors import (
     RefNameTakenError,
     TagExistsError,
 )
-from registry.catalog_values import AdapterQuery
+from registry.catalog.values import AdapterQuery
 from registry.digest import Digest, DigestMismatchError
 from registry.errors import NotFoundError, ValidationError
 from registry.manifest import LineageEdge, Operation

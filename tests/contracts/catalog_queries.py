@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from registry.catalog_errors import (
+from registry.catalog.cursors import encode_cursor
+from registry.catalog.errors import (
     AdapterNotFoundError,
     FileNotInRevisionError,
     PinConflictError,
     RevisionNotFoundError,
 )
-from registry.catalog_values import AdapterQuery, AuditEntry, RevisionRecord
-from registry.cursors import encode_cursor
+from registry.catalog.values import AdapterQuery, AuditEntry, RevisionRecord
 from registry.digest import Digest
 from registry.errors import ValidationError
 from registry.manifest import LineageEdge, Operation

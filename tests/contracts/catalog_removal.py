@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from registry.catalog_errors import AdapterNotFoundError, LastRefError, RevisionNotFoundError
-from registry.catalog_values import AdapterQuery
+from registry.catalog.errors import AdapterNotFoundError, LastRefError, RevisionNotFoundError
+from registry.catalog.values import AdapterQuery
 from registry.refs import AdapterName, Reference, RefKind
 from registry.service import Registry
 from tests.registry_kit import Place, adapter_files, at, push

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from registry.catalog_errors import InvalidTokenError, TokenNotFoundError
-from registry.catalog_values import Role
+from registry.catalog.errors import InvalidTokenError, TokenNotFoundError
+from registry.catalog.tables import tokens
+from registry.catalog.values import Role
 from registry.errors import ValidationError
 from registry.service import Registry
-from registry.tables import tokens
 from tests.registry_kit import Place
 
 

@@ -9,16 +9,16 @@ from functools import partial
 import pytest
 from sqlalchemy import Connection, Update
 
-from registry.blobs import BlobNotFoundError
-from registry.catalog_collection import candidates, condemn
-from registry.catalog_errors import (
+from registry.catalog.collection import candidates, condemn
+from registry.catalog.errors import (
     BlobBusyError,
     BlobsMissingError,
     DatabaseNotEmptyError,
     StoreAheadError,
 )
-from registry.catalog_objects import ObjectKind, announce, confirm
-from registry.catalog_values import AdapterQuery, Role
+from registry.catalog.objects import ObjectKind, announce, confirm
+from registry.catalog.tables import base_models, refs
+from registry.catalog.values import AdapterQuery, Role
 from registry.clock import time_text, utc_now
 from registry.collect import GcReport
 from registry.digest import Digest
@@ -27,7 +27,7 @@ from registry.manifest import LineageEdge, Operation
 from registry.records import manifest_key
 from registry.refs import AdapterName, Reference, RefKind
 from registry.service import Registry
-from registry.tables import base_models, refs
+from registry.storage.blobs import BlobNotFoundError
 from tests.registry_kit import Place, adapter_files, at, push, send, snapshot
 
 NAME = AdapterName("team", "x")

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.adapter_config import AdapterConfig, parse_config
-from registry.adapter_files import inspect_files
-from registry.config_fields import FIELDS
 from registry.errors import FileError
-from registry.file_sources import BytesFile
-from registry.findings import FindingCode
+from registry.validation.adapter_config import AdapterConfig, parse_config
+from registry.validation.adapter_files import inspect_files
+from registry.validation.config_fields import FIELDS
+from registry.validation.file_sources import BytesFile
+from registry.validation.findings import FindingCode
 from tests.safetensors_files import config, good_file, lora
 
 VALUES = st.recursive(

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.errors import FileError
-from registry.safetensors_header import SafetensorsHeader, parse_header, read_header
-from registry.safetensors_stream import SafetensorsStream
-from registry.tensor_scan import scan_tensors
+from registry.validation.safetensors_header import SafetensorsHeader, parse_header, read_header
+from registry.validation.safetensors_stream import SafetensorsStream
+from registry.validation.tensor_scan import scan_tensors
 from tests.safetensors_files import Array, entry, good_file, library_reads, raw_file
 
 SECONDS = float(os.environ.get("TEST_FUZZ_SECONDS", "0"))

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import pytest
 
 from registry.errors import HeaderError, LfsPointerError
-from registry.reasons import Reason
-from registry.safetensors_header import HeaderLimits, SafetensorsHeader, read_header
+from registry.validation.reasons import Reason
+from registry.validation.safetensors_header import HeaderLimits, SafetensorsHeader, read_header
 from tests.safetensors_files import entry, library_reads, raw_file
 
 FOUR = b"\0\0\0\0"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 
-from registry.blobs import BlobNotFoundError
-from registry.catalog_errors import BlobBusyError, BlobsMissingError, BranchConflictError
+from registry.catalog.errors import BlobBusyError, BlobsMissingError, BranchConflictError
 from registry.push_request import ANY, ExpectedHead
 from registry.refs import Reference
 from registry.service import Registry, RegistrySettings, open_registry
+from registry.storage.blobs import BlobNotFoundError
 from tests.registry_kit import adapter_files, push
 
 NAME = "team/x"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.catalog_values import AdapterQuery
+from registry.catalog.values import AdapterQuery
 from registry.refs import AdapterName, Reference
 from registry.service import Registry, RegistrySettings, open_registry
 from tests.conftest import ROOT

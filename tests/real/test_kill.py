@@ -24,11 +24,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from api.client import HubClient
-from api.client_errors import HubError, HubUnreachableError
-from api.credentials import Access
-from api.transport import RetryPolicy
-from api.workflows import push
-from api.workflows_pull import PullOptions, pull
+from api.remote.credentials import Access
+from api.remote.errors import HubError, HubUnreachableError
+from api.remote.transport import RetryPolicy
+from api.workflows.pull import PullOptions, pull
+from api.workflows.push import push
 from registry.refs import Reference
 from tests.live_hub import LiveHub, start_hub
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from registry.blobs import MAX_RECORD_BYTES, BlobStore
-from registry.blobs_s3 import S3BlobStore, S3Settings
 from registry.digest import CHUNK_BYTES, Digest, DigestMismatchError
 from registry.errors import StorageError, ValidationError
-from registry.stores import open_store
+from registry.storage.blobs import MAX_RECORD_BYTES, BlobStore
+from registry.storage.blobs_s3 import S3BlobStore, S3Settings
+from registry.storage.stores import open_store
 from tests.contracts.blob_store import BlobStoreContract, race, sample
 from tests.real.services import S3Service, bucket, configured, s3_service
 

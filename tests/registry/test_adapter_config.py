@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from registry.adapter_config import looks_like_path, parse_config
-from registry.config_fields import FIELDS
 from registry.errors import ConfigError, LfsPointerError
-from registry.findings import FindingCode
-from registry.peft_types import PEFT_TYPES
-from registry.reasons import Reason
+from registry.validation.adapter_config import looks_like_path, parse_config
+from registry.validation.config_fields import FIELDS
+from registry.validation.findings import FindingCode
+from registry.validation.peft_types import PEFT_TYPES
+from registry.validation.reasons import Reason
 from tests.safetensors_files import config
 
 WRONG: list[tuple[str, Any, Reason]] = [

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 
 from compress import Compeft, compress_adapter
-from registry.adapter_files import InspectOptions, inspect_files
-from registry.adapter_summary import AdapterSummary, Encoding, Kind, TernContent
 from registry.errors import (
     FileError,
     HeaderError,
@@ -23,11 +21,13 @@ from registry.errors import (
     UnknownKindError,
     WeightsMissingError,
 )
-from registry.file_sources import BytesFile, FileSource
-from registry.findings import FindingCode
-from registry.local_folder import list_folder
-from registry.reasons import Reason
-from registry.tensor_scan import TensorScan
+from registry.validation.adapter_files import InspectOptions, inspect_files
+from registry.validation.adapter_summary import AdapterSummary, Encoding, Kind, TernContent
+from registry.validation.file_sources import BytesFile, FileSource
+from registry.validation.findings import FindingCode
+from registry.validation.local_folder import list_folder
+from registry.validation.reasons import Reason
+from registry.validation.tensor_scan import TensorScan
 from tests.safetensors_files import PREFIX, Array, config, entry, good_file, lora, raw_file
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 99\n"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from registry.base_shapes import base_modules, join_shapes, module_path, shapes_from_config
-from registry.catalog_errors import BaseShapeError
+from registry.catalog.errors import BaseShapeError
 
 DECODER: dict[str, Any] = {
     "hidden_size": 32,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from registry.blobs_local import LocalBlobStore
 from registry.digest import Digest
 from registry.errors import StorageError
+from registry.storage.blobs_local import LocalBlobStore
 from tests.contracts.blob_store import sample
 from tests.registry.killing import killed_at, small_disk, with_short_files
 

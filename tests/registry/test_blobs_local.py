@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from registry.blobs import BlobStore
-from registry.blobs_local import LocalBlobStore
 from registry.digest import Digest
 from registry.errors import StorageError
+from registry.storage.blobs import BlobStore
+from registry.storage.blobs_local import LocalBlobStore
 from tests.contracts.blob_store import BlobStoreContract, sample
 
 

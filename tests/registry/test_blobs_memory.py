@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from registry.blobs import BlobStore
-from registry.blobs_memory import MemoryBlobStore
 from registry.digest import Digest
+from registry.storage.blobs import BlobStore
+from registry.storage.blobs_memory import MemoryBlobStore
 from tests.contracts.blob_store import BlobStoreContract
 
 

@@ -18,11 +18,11 @@ from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from moto import mock_aws
 
-from registry.blobs import BlobStore
-from registry.blobs_s3 import S3BlobStore, S3Settings
 from registry.digest import Digest
 from registry.errors import StorageError, ValidationError
-from registry.s3_multipart import part_size
+from registry.storage.blobs import BlobStore
+from registry.storage.blobs_s3 import S3BlobStore, S3Settings
+from registry.storage.s3_multipart import part_size
 from tests.contracts.blob_store import BlobStoreContract, sample
 from tests.real.services import shared_clients
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from registry.catalog_values import AdapterQuery
-from registry.cursors import encode_cursor
+from registry.catalog.cursors import encode_cursor
+from registry.catalog.values import AdapterQuery
 from registry.digest import Digest
 from registry.refs import AdapterName, Reference
 from registry.service import Registry

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from registry.catalog.cursors import check_limit, decode_cursor, encode_cursor
 from registry.clock import time_before, time_text, utc_now
-from registry.cursors import check_limit, decode_cursor, encode_cursor
 from registry.errors import ValidationError
 
 PRINTABLE = st.text(st.characters(categories=["L", "N", "P"]), max_size=20)

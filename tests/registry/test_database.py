@@ -14,9 +14,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, func, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
-from registry.database import ATTEMPTS, Database, DatabaseError, migrate, migration_config
+from registry.catalog.database import ATTEMPTS, Database, DatabaseError, migrate, migration_config
+from registry.catalog.tables import audit, metadata
 from registry.errors import StorageError
-from registry.tables import audit, metadata
 
 
 @pytest.fixture

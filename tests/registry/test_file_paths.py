@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.errors import PathError
-from registry.file_paths import check_path, check_paths, folded_path
-from registry.reasons import Reason
+from registry.validation.file_paths import check_path, check_paths, folded_path
+from registry.validation.reasons import Reason
 
 REFUSED = {
     "": Reason.PATH_EMPTY,

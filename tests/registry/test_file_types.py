@@ -15,8 +15,13 @@ import numpy as np
 import pytest
 
 from registry.errors import RefusedFileError
-from registry.file_types import DEFAULT_MEDIA_TYPE, check_file_type, convert_hint, media_type
-from registry.reasons import Reason
+from registry.validation.file_types import (
+    DEFAULT_MEDIA_TYPE,
+    check_file_type,
+    convert_hint,
+    media_type,
+)
+from registry.validation.reasons import Reason
 
 BY_NAME = {
     Reason.PICKLE: [

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.digest import Digest
-from registry.hashing import ParallelHasher
+from registry.storage.hashing import ParallelHasher
 
 
 @settings(max_examples=30, deadline=None)

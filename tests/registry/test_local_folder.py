@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from registry.errors import PathError, RefusedFileError
-from registry.findings import FindingCode
-from registry.local_folder import list_folder
-from registry.reasons import Reason
+from registry.validation.findings import FindingCode
+from registry.validation.local_folder import list_folder
+from registry.validation.reasons import Reason
 from tests.safetensors_files import config, good_file, lora
 
 TRAINER = [

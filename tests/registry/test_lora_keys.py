@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from registry.errors import LayoutError
-from registry.lora_keys import Family, Role, classify, module_name, read_layout
-from registry.reasons import Reason
-from registry.tensor_info import TensorInfo
+from registry.validation.lora_keys import Family, Role, classify, module_name, read_layout
+from registry.validation.reasons import Reason
+from registry.validation.tensor_info import TensorInfo
 
 SPELLINGS = [
     (

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.module_pattern import ModulePattern
-from registry.pattern_syntax import PatternError
+from registry.validation.module_pattern import ModulePattern
+from registry.validation.pattern_syntax import PatternError
 
 NAMES = [
     "",

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from compress.task_vector import TREATMENTS
-from registry.adapter_files import inspect_files
-from registry.adapter_summary import AdapterSummary, Encoding
-from registry.findings import FindingCode
-from registry.local_folder import list_folder
-from registry.peft_types import PEFT_TYPES as ROWS
+from registry.validation.adapter_files import inspect_files
+from registry.validation.adapter_summary import AdapterSummary, Encoding
+from registry.validation.findings import FindingCode
+from registry.validation.local_folder import list_folder
+from registry.validation.peft_types import PEFT_TYPES as ROWS
 from tests.peft_zoo import PEFT_TYPES, UNBUILDABLE, make_adapter, make_base
 
 LORA_VARIANTS: dict[str, dict[str, Any]] = {

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.blobs import check_record_key
 from registry.digest import Digest
 from registry.errors import ValidationError
 from registry.records import (
@@ -26,6 +25,7 @@ from registry.records import (
     parse_series,
 )
 from registry.refs import AdapterName, RefKind, check_ref_name
+from registry.storage.blobs import check_record_key
 
 NAME = AdapterName("team", "x")
 MOVE = RefMove(NAME, RefKind.BRANCH, "a/b_c", Digest.of(b"r"), 3, "t1", "t0", "LORA", "org/tiny")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.s3_reader import open_ranged
+from registry.storage.s3_reader import open_ranged
 from tests.contracts.blob_store import sample
 
 MIB = 1 << 20

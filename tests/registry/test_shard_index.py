@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from registry.adapter_files import InspectOptions, inspect_files
-from registry.adapter_summary import AdapterSummary, Kind
 from registry.errors import ConfigError, FileError, LayoutError, WeightsMissingError
-from registry.file_sources import BytesFile
-from registry.reasons import Reason
-from registry.shard_index import INDEX_FILE, read_index
+from registry.validation.adapter_files import InspectOptions, inspect_files
+from registry.validation.adapter_summary import AdapterSummary, Kind
+from registry.validation.file_sources import BytesFile
+from registry.validation.reasons import Reason
+from registry.validation.shard_index import INDEX_FILE, read_index
 from tests.safetensors_files import good_file
 
 SHARDS = {

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from registry.blobs_local import LocalBlobStore
-from registry.blobs_memory import MemoryBlobStore
 from registry.errors import ValidationError
-from registry.stores import open_store
+from registry.storage.blobs_local import LocalBlobStore
+from registry.storage.blobs_memory import MemoryBlobStore
+from registry.storage.stores import open_store
 
 
 def test_memory_is_a_store() -> None:
@@ -55,7 +55,7 @@ def test_everything_else_is_refused(url: str) -> None:
 
 def test_boto3_is_imported_only_for_s3(tmp_path: Path) -> None:
     code = (
-        "import sys; from registry.stores import open_store; "
+        "import sys; from registry.storage.stores import open_store; "
         f"open_store('memory:'); open_store({str(tmp_path / 'a')!r}); "
         "sys.exit('boto3' in sys.modules or 'botocore' in sys.modules)"
     )

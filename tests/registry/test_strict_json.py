@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.reasons import Reason
-from registry.strict_json import Json, JsonLimits, JsonRuleError, parse_json, printable
+from registry.validation.reasons import Reason
+from registry.validation.strict_json import Json, JsonLimits, JsonRuleError, parse_json, printable
 
 REFUSED: dict[str, tuple[bytes, Reason]] = {
     "empty": (b"", Reason.JSON_SYNTAX),

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.errors import HeaderError, LfsPointerError, NonFiniteError
-from registry.reasons import Reason
-from registry.safetensors_header import SafetensorsHeader, TensorInfo
-from registry.safetensors_stream import SafetensorsStream
-from registry.tensor_info import DTYPE_BITS
-from registry.tensor_scan import CHUNK_BYTES, TensorScan, TensorScanner, scan_tensors
-from registry.value_patterns import PATTERNS
+from registry.validation.reasons import Reason
+from registry.validation.safetensors_header import SafetensorsHeader, TensorInfo
+from registry.validation.safetensors_stream import SafetensorsStream
+from registry.validation.tensor_info import DTYPE_BITS
+from registry.validation.tensor_scan import CHUNK_BYTES, TensorScan, TensorScanner, scan_tensors
+from registry.validation.value_patterns import PATTERNS
 from tests.safetensors_files import Array, good_file
 
 FLOATS = {

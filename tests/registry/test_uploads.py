@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.blobs import BlobStore
-from registry.blobs_local import LocalBlobStore
-from registry.blobs_memory import MemoryBlobStore
 from registry.digest import CHUNK_BYTES, Digest, DigestMismatchError
 from registry.errors import ConflictError, StorageError, ValidationError
-from registry.upload_session import UploadIncompleteError, UploadOverrunError
-from registry.uploads import (
+from registry.storage.blobs import BlobStore
+from registry.storage.blobs_local import LocalBlobStore
+from registry.storage.blobs_memory import MemoryBlobStore
+from registry.storage.upload_session import UploadIncompleteError, UploadOverrunError
+from registry.storage.uploads import (
     BlobTooLargeError,
     OffsetMismatchError,
     StagingFullError,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from registry.blobs_local import LocalBlobStore
 from registry.digest import CHUNK_BYTES, Digest
 from registry.errors import StorageError
-from registry.uploads import Uploads
+from registry.storage.blobs_local import LocalBlobStore
+from registry.storage.uploads import Uploads
 from tests.contracts.blob_store import sample
 from tests.registry.killing import killed_at, small_disk
 

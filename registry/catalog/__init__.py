@@ -1,0 +1,4 @@
+"""Keep the database: every table, every query, every migration, on SQLite and PostgreSQL.
+
+No SQL stands outside this folder. Start at `tables.py`.
+"""
