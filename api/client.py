@@ -27,6 +27,7 @@ from api.schemas import (
 )
 from api.schemas_requests import BlobIn, MissingIn, PushIn, TagIn
 from registry.digest import Digest, DigestMismatchError
+from registry.manifest_json import from_body, revision_id
 from registry.refs import AdapterName, Reference
 
 
@@ -124,6 +125,7 @@ class HubClient:
         Raises:
             PinMismatchError: it has both a ref and a digest, and they disagree.
             HubError: there is no such adapter or revision.
+            DigestMismatchError: what came is not what its digest, or the wanted one, names.
         """
         wanted = str(reference.digest) if reference.digest else None
         if reference.ref or not wanted:
@@ -131,10 +133,19 @@ class HubClient:
             if wanted and found.digest != wanted:
                 raise PinMismatchError(str(reference), found.digest)
             return found
-        return self._revision(reference.adapter, wanted)
+        found = self._revision(reference.adapter, wanted)
+        if found.digest != wanted:
+            raise DigestMismatchError(Digest.parse(wanted), Digest.parse(found.digest))
+        return found
 
     def _revision(self, adapter: AdapterName, wanted: str) -> RevisionBody:
-        return self.transport.ask("GET", adapter_path(adapter, "revisions", wanted), RevisionBody)
+        """Return a revision once its manifest is what its digest names, whoever keeps the hub."""
+        path = adapter_path(adapter, "revisions", wanted)
+        found = self.transport.ask("GET", path, RevisionBody)
+        named, actual = Digest.parse(found.digest), revision_id(from_body(found.manifest))
+        if named != actual:
+            raise DigestMismatchError(named, actual)
+        return found
 
     def log(self, reference: Reference, *, limit: int | None = None) -> Iterator[RevisionBody]:
         """Yield a branch's revisions, newest first."""

@@ -7,6 +7,7 @@ bytes.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,12 +15,14 @@ from enum import IntEnum
 from pathlib import Path
 
 from compress.errors import SourceError
+from compress.places import plain_files
 from compress.weights import PICKLE_SUFFIXES, Weights, open_weights, sole_safetensors
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 SUFFIX = ".safetensors"
 _MAX_CONFIG_BYTES = 1 << 20
+_CHECKPOINT = re.compile(r"checkpoint-[0-9]+")
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -60,7 +63,7 @@ class Source:
         weights_name: the name under which the weights are written again.
         config: the bytes of `adapter_config.json`, empty where there is none.
         settings: what the config says about scales.
-        companions: the other files of the folder, to be copied unchanged.
+        companions: the other files of the folder by relative path, to be copied unchanged.
         warnings: what the person should know.
     """
 
@@ -69,7 +72,7 @@ class Source:
     weights_name: str
     config: bytes = b""
     settings: LoraSettings = field(default_factory=LoraSettings)
-    companions: tuple[Path, ...] = ()
+    companions: Mapping[str, Path] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
@@ -84,7 +87,7 @@ def open_adapter(path: Path) -> Iterator[Source]:
     config = _read_config(path / CONFIG_NAME) if path.is_dir() else b""
     file = _weights_path(path)
     name = file.name if file.suffix == SUFFIX else file.name + SUFFIX
-    companions, warnings = _companions(path, file) if path.is_dir() else ((), ())
+    companions, warnings = _companions(path, file) if path.is_dir() else ({}, ())
     with open_weights([file]) as weights:
         if weights.metadata.get("format") == "tern":
             raise SourceError(
@@ -149,18 +152,21 @@ def _read_config(path: Path) -> bytes:
     return data
 
 
-def _companions(folder: Path, weights: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    keep, warnings = [], []
-    for path in sorted(folder.iterdir()):
-        if path.name in {weights.name, CONFIG_NAME} or path.name.startswith("."):
+def _companions(folder: Path, weights: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
+    keep, left_out = {}, {}
+    files, odd = plain_files(folder)
+    for name, path in files.items():
+        top = name.split("/")[0]
+        if name in {weights.name, CONFIG_NAME}:
             continue
-        if path.is_symlink() or not path.is_file():
-            warnings.append(f"{path.name}: not a plain file, left out")
+        if _CHECKPOINT.fullmatch(top):
+            left_out[top] = "a checkpoint of the training"
         elif path.suffix.lower() in PICKLE_SUFFIXES:
-            warnings.append(f"{path.name}: a pickle, left out")
+            left_out[name] = "a pickle"
         else:
-            keep.append(path)
-    return tuple(keep), tuple(warnings)
+            keep[name] = path
+    left_out |= dict.fromkeys(odd, "not a plain file")
+    return keep, tuple(f"{name}: {why}, left out" for name, why in sorted(left_out.items()))
 
 
 def _number(values: Mapping[str, object], key: str) -> float | None:

@@ -12,15 +12,16 @@ from compress.compeft import Compeft, Group, Progress, Ternariser, decide
 from compress.container import EXACT, Index, Stored, element_bytes, in_table_order
 from compress.container_write import TernWriter
 from compress.errors import OptionError
-from compress.lora import LoraModule, find_modules, unread_patterns
+from compress.lora import FACTORS, LoraModule, find_modules, unread_patterns
 from compress.measure import Energies, shannon_bits
 from compress.places import FOLDER_SUFFIX, LONE_SUFFIX, copy_files, new_file, new_folder
 from compress.reports import CompressionReport, GroupReport, ModuleReport, PartBytes
-from compress.residual import open_residual
+from compress.residual import open_differences, open_residual
 from compress.tally import Tally, code, lora_energies, module_report, tensor_report
-from compress.task_vector import TaskVector, classify, reason
+from compress.task_vector import TaskVector, find_parts, reason
 
 _EXACT_CHUNK_BYTES = 4 << 20
+_RESIDUAL = "fine-tuned minus base"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +54,18 @@ def compress_adapter(
     destination: Path,
     *,
     method: Compeft | None = None,
+    differences: bool = False,
     progress: Progress | None = None,
 ) -> CompressionReport:
-    """Compress a PEFT folder or a single safetensors file of LoRA weights.
+    """Compress a PEFT folder or a single safetensors file of LoRA weights or of a sparse delta.
 
     Args:
         source: the folder, or the file.
         destination: ``FILE.tern`` for one file with everything in it, or a new folder, in which the
             weights are compressed and every other file is copied as it is.
         method: what to do; by default `Compeft()`.
+        differences: every tensor is fine-tuned minus base already: the residual of a full
+            fine-tune, which carries no mark of its own.
         progress: called with elements done and elements in all.
 
     Returns:
@@ -72,13 +76,16 @@ def compress_adapter(
         OptionError: the method does not fit the source.
         DestinationError: the destination is taken.
     """
+    method = method or Compeft()
+    if differences:
+        with open_differences(source) as (model, residual):
+            job = _Job(model, residual, method, _RESIDUAL)
+            return _compress(job, destination, progress=progress)
     with open_adapter(source) as opened:
-        placed = [classify(info, opened.settings) for info in opened.weights.tensors.values()]
-        vector = TaskVector(opened.weights, [part for part in placed if part is not None])
-        treatment = reason(opened.settings.peft_type)
-        return _compress(
-            _Job(opened, vector, method or Compeft(), treatment), destination, progress=progress
-        )
+        tensors = opened.weights.tensors.values()
+        vector = TaskVector(opened.weights, find_parts(tensors, opened.settings))
+        job = _Job(opened, vector, method, reason(opened.settings, tensors))
+        return _compress(job, destination, progress=progress)
 
 
 def compress_residual(
@@ -109,9 +116,7 @@ def compress_residual(
         DestinationError: the destination is taken.
     """
     with open_residual(model, base) as (opened, vector, base_weights):
-        job = _Job(
-            opened, vector, method or Compeft(), "fine-tuned minus base", base_weights.sha256()
-        )
+        job = _Job(opened, vector, method or Compeft(), _RESIDUAL, base_weights.sha256())
         return _compress(job, destination, progress=progress)
 
 
@@ -134,7 +139,7 @@ def _compress(job: _Job, destination: Path, *, progress: Progress | None) -> Com
 def _write(job: _Job, path: Path) -> CompressionReport:
     groups = decide(job.vector, job.method)
     ternariser = Ternariser(job.vector, groups)
-    names = {part.info.name for part in job.vector.parts}
+    names = {part.info.name for part in job.vector.parts if part.role in FACTORS}
     found = find_modules(job.source.weights, job.source.settings)
     modules = [module for module in found if {module.a, module.b} <= names]
     lora = frozenset(name for module in modules for name in (module.a, module.b))

@@ -12,7 +12,7 @@ from compress.container import PLAIN_METADATA, Stored, trit_count
 from compress.container_read import DEFAULT_MAX_DECODED_BYTES, TernFile
 from compress.dtypes import Array
 from compress.errors import BaseMismatchError, DestinationError
-from compress.places import copy_files, find_tern, new_file, new_folder
+from compress.places import copy_files, find_tern, new_file, new_folder, plain_files
 from compress.residual import require_base
 from compress.restore import restore
 from compress.task_vector import CHUNK, Initial
@@ -67,7 +67,8 @@ def decompress(
                 (folder / CONFIG_NAME).write_bytes(tern.index.config)
             if source.is_dir():
                 left_out = {path.name, CONFIG_NAME, tern.index.weights_name}
-                copy_files(_others(source, left_out), folder)
+                others = plain_files(source)[0].items()
+                copy_files({name: file for name, file in others if name not in left_out}, folder)
 
 
 def write_weights(
@@ -135,11 +136,3 @@ def _check_digest(tern: TernFile, base: Weights) -> None:
             expected=expected[:16],
             actual=actual[:16],
         )
-
-
-def _others(folder: Path, left_out: set[str]) -> list[Path]:
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if path.is_file() and not path.is_symlink() and path.name not in left_out
-    ]

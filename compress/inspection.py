@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +15,14 @@ from compress.adapter import CONFIG_NAME, Source, SourceKind, open_adapter
 from compress.container import EXACT, FORMAT
 from compress.container_read import DEFAULT_MAX_DECODED_BYTES, TernFile
 from compress.decode import write_weights
+from compress.dtypes import WEIGHT_DTYPES
 from compress.errors import SourceError
-from compress.lora import LoraModule, find_modules
+from compress.lora import FACTORS, LoraModule, find_modules
 from compress.measure import Energies, Factors, delta_energies, vector_energies
 from compress.places import FOLDER_SUFFIX, LONE_SUFFIX, find_tern, tern_files
 from compress.reports import Inspection, ModuleReport, PartBytes
 from compress.tally import as_factors, module_report, tensor_report
-from compress.task_vector import Part, TaskVector, classify, reason
+from compress.task_vector import Part, TaskVector, find_parts, reason
 from compress.tensor_file import TensorFile
 
 
@@ -41,8 +42,9 @@ class _Opened:
 
     def modules(self) -> dict[str, LoraModule]:
         """Find the LoRA modules whose factors are both of the task vector."""
+        factors = {part.info.name for part in self.vector.parts if part.role in FACTORS}
         found = find_modules(self.source.weights, self.source.settings)
-        return {module.name: module for module in found if {module.a, module.b} <= set(self.parts)}
+        return {module.name: module for module in found if {module.a, module.b} <= factors}
 
     def factors_energies(self, module: LoraModule, other: _Opened, partner: LoraModule) -> Energies:
         """Compare ΔW of a module here (the approximation) and there (the original)."""
@@ -96,7 +98,7 @@ def inspect(
         if against is None:
             return _inspect(opened, None)
         with _open(against, max_decoded_bytes) as original:
-            return _inspect(opened, original)
+            return _inspect(opened, _as_other(original, opened))
 
 
 @contextmanager
@@ -114,12 +116,28 @@ def _open(path: Path, max_decoded_bytes: int) -> Iterator[_Opened]:
         if tern.index.config:
             (folder / CONFIG_NAME).write_bytes(tern.index.config)
         with open_adapter(folder) as source:
-            yield _Opened(path, source, _vector(source), tern)
+            yield _Opened(path, source, _compressed_vector(source, tern), tern)
 
 
 def _vector(source: Source) -> TaskVector:
-    placed = [classify(info, source.settings) for info in source.weights.tensors.values()]
-    return TaskVector(source.weights, [part for part in placed if part is not None])
+    return TaskVector(source.weights, find_parts(source.weights.tensors.values(), source.settings))
+
+
+def _compressed_vector(source: Source, tern: TernFile) -> TaskVector:
+    """Take the task vector from what the file says: a residual carries no mark of its own."""
+    coded = tern.index.coded
+    parts = [Part(stored.info, stored.role, stored.initial) for stored in coded]
+    return TaskVector(source.weights, parts)
+
+
+def _as_other(original: _Opened, other: _Opened) -> _Opened:
+    """See an original without a task vector of its own as its compressed form was seen."""
+    parts, tensors = original.vector.parts, original.source.weights.tensors
+    if not parts:
+        there = [part for part in other.vector.parts if part.info.name in tensors]
+        alike = [replace(part, info=tensors[part.info.name]) for part in there]
+        parts = tuple(part for part in alike if part.info.dtype in WEIGHT_DTYPES)
+    return replace(original, vector=TaskVector(original.source.weights, parts))
 
 
 def _inspect(opened: _Opened, original: _Opened | None) -> Inspection:
@@ -136,7 +154,7 @@ def _inspect(opened: _Opened, original: _Opened | None) -> Inspection:
         path=str(opened.path),
         encoding="tern" if opened.tern else kind,
         peft_type=opened.source.settings.peft_type,
-        treatment=reason(opened.source.settings.peft_type),
+        treatment=_treatment(opened),
         size=_sizes(opened),
         parameters=opened.vector.size,
         exact_parameters=sum(info.size for info in exact),
@@ -182,6 +200,13 @@ def _compare_tensor(opened: _Opened, original: _Opened | None, part: Part) -> En
     if original is None or partner is None or partner.info.shape != part.info.shape:
         return None
     return vector_energies(original.vector.read(partner), opened.vector.read(part))
+
+
+def _treatment(opened: _Opened) -> str:
+    settings, tensors = opened.source.settings, opened.source.weights.tensors
+    found = reason(settings, tensors.values())
+    marked = settings.peft_type or find_parts(tensors.values(), settings)
+    return found if marked or not opened.parts else "fine-tuned minus base"
 
 
 def _sizes(opened: _Opened) -> PartBytes:

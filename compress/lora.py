@@ -57,6 +57,7 @@ _DIFFUSERS = re.compile(r"(?P<module>.+)[._]lora[._](?P<role>down|up)(?:\.weight
 _KOHYA = re.compile(r"(?P<module>.+)\.lora_(?P<role>down|up)(?:\.weight)?")
 _CLONEOFSIMO = re.compile(r"(?P<module>[^:]+:[0-9]+):(?P<role>down|up)")
 _KEYS = (_PEFT, _KOHYA, _DIFFUSERS, _CLONEOFSIMO)
+FACTORS = (Role.A, Role.B)
 _ROLES = {"A": Role.A, "down": Role.A, "B": Role.B, "up": Role.B}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,10 +44,30 @@ def new_file(destination: Path) -> Iterator[Path]:
         _rename(written, destination)
 
 
-def copy_files(files: Iterable[Path], folder: Path) -> None:
-    """Copy plain files into a folder under their own names."""
-    for file in files:
-        shutil.copyfile(file, folder / file.name, follow_symlinks=False)
+def copy_files(files: Mapping[str, Path], folder: Path) -> None:
+    """Copy plain files into a folder, each to its relative path."""
+    for name, file in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, folder / name, follow_symlinks=False)
+
+
+def plain_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Find what can be copied in a folder and below it; hidden files are passed over.
+
+    Returns:
+        the files by relative path, and the names of what is a link or another thing.
+    """
+    files: dict[str, Path] = {}
+    odd = []
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if any(part.startswith(".") for part in relative.parts):
+            continue
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            odd.append(relative.as_posix())
+        elif path.is_file():
+            files[relative.as_posix()] = path
+    return files, odd
 
 
 def find_tern(path: Path) -> Path:

@@ -10,6 +10,7 @@ from compress.adapter import Source, SourceKind
 from compress.dtypes import WEIGHT_DTYPES
 from compress.errors import BaseMismatchError
 from compress.lora import Role
+from compress.places import plain_files
 from compress.task_vector import Initial, Part, TaskVector
 from compress.tensor_file import TensorInfo
 from compress.weights import INDEX_SUFFIX, PICKLE_SUFFIXES, Weights, find_model_files, open_weights
@@ -49,6 +50,29 @@ def open_residual(model: Path, base: Path) -> Iterator[tuple[Source, TaskVector,
         yield source, TaskVector(weights, parts, base=base_weights), base_weights
 
 
+@contextmanager
+def open_differences(path: Path) -> Iterator[tuple[Source, TaskVector]]:
+    """Open what was subtracted already: every floating tensor is a difference from the base.
+
+    Raises:
+        SourceError: a file is absent or not valid.
+    """
+    files = find_model_files(path)
+    with open_weights(files) as weights:
+        parts = [
+            Part(info, Role.OTHER, Initial.ZERO)
+            for info in weights.tensors.values()
+            if info.dtype in WEIGHT_DTYPES and info.size
+        ]
+        source = Source(
+            kind=SourceKind.RAW,
+            weights=weights,
+            weights_name=files[0].name if len(files) == 1 else MODEL_NAME,
+            companions=_companions(path),
+        )
+        yield source, TaskVector(weights, parts)
+
+
 def require_base(base: Weights, info: TensorInfo) -> None:
     """Check that a base has a tensor to add to.
 
@@ -74,15 +98,13 @@ def _pair(info: TensorInfo, base: Weights) -> Part | None:
     return Part(info, Role.OTHER, Initial.BASE)
 
 
-def _companions(model: Path) -> tuple[Path, ...]:
+def _companions(model: Path) -> dict[str, Path]:
     if not model.is_dir():
-        return ()
-    left_out = (*PICKLE_SUFFIXES, ".safetensors", INDEX_SUFFIX)
-    return tuple(
-        path
-        for path in sorted(model.iterdir())
-        if path.is_file()
-        and not path.is_symlink()
-        and not path.name.startswith(".")
-        and not path.name.endswith(left_out)
-    )
+        return {}
+    weights = (".safetensors", INDEX_SUFFIX)
+    return {
+        name: file
+        for name, file in plain_files(model)[0].items()
+        if file.suffix.lower() not in PICKLE_SUFFIXES
+        and ("/" in name or not name.endswith(weights))
+    }

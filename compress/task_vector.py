@@ -22,6 +22,7 @@ from compress.weights import Weights
 
 #: Elements that are looked at together: 1 MiB of float32.
 CHUNK = 1 << 18
+_INDICES, _VALUES = ".indices", ".values"
 
 
 class Initial(IntEnum):
@@ -192,13 +193,46 @@ def classify(info: TensorInfo, settings: LoraSettings) -> Part | None:
     return None
 
 
-def reason(peft_type: str) -> str:
-    """Say why a PEFT type is treated as it is."""
-    if not peft_type:
-        return "no config: LoRA factors are known by their names"
+def find_parts(tensors: Iterable[TensorInfo], settings: LoraSettings) -> list[Part]:
+    """List the tensors of an adapter that form its task vector."""
+    infos = list(tensors)
+    if not settings.peft_type and is_sparse_delta(infos):
+        values = (info for info in infos if info.name.endswith(_VALUES) and info.size)
+        return [Part(info, Role.OTHER, Initial.ZERO) for info in values]
+    return [part for info in infos if (part := classify(info, settings)) is not None]
+
+
+def is_sparse_delta(tensors: Iterable[TensorInfo]) -> bool:
+    """Say whether tensors are pairs ``X.indices`` (whole numbers) and ``X.values``."""
+    by_name = {info.name: info for info in tensors}
+    heads = [name.removesuffix(_INDICES) for name in by_name if name.endswith(_INDICES)]
+    if not heads or 2 * len(heads) != len(by_name):
+        return False
+    if any(split_key(name)[1] is not Role.EXACT for name in by_name):
+        return False
+    pairs = [(by_name[head + _INDICES], by_name.get(head + _VALUES)) for head in heads]
+    return all(
+        values is not None
+        and indices.dtype[0] in "IU"
+        and values.dtype in WEIGHT_DTYPES
+        and indices.shape[-1:] == (values.size,)
+        for indices, values in pairs
+    )
+
+
+def reason(settings: LoraSettings, tensors: Iterable[TensorInfo]) -> str:
+    """Say why an adapter's tensors are treated as they are."""
+    peft_type = settings.peft_type
     if peft_type in TREATMENTS:
         return TREATMENTS[peft_type].reason
-    return f"{peft_type} is not known, so everything is kept"
+    if peft_type:
+        return f"{peft_type} is not known, so everything is kept"
+    infos = list(tensors)
+    if is_sparse_delta(infos):
+        return "no config: a sparse delta, whose indices are kept"
+    if any(classify(info, settings) for info in infos):
+        return "no config: LoRA factors are known by their names"
+    return "no config, and no LoRA by its names; a full fine-tune needs its base model"
 
 
 class TaskVector:

@@ -166,6 +166,18 @@ def make_adapter(peft_type: str, folder: Path, seed: int = 0, **options: Any) ->
         model.save_pretrained(str(folder), save_embedding_layers=False)
 
 
+def logits(folder: Path) -> Any:
+    """Load an adapter onto the tiny base and run it."""
+    import torch
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(make_base(), folder)
+    model.eval()
+    with torch.no_grad():
+        out = model(input_ids=torch.arange(10)[None])
+    return out.logits.numpy()
+
+
 def _adapted(peft_type: str, folder: Path, seed: int, options: dict[str, Any]) -> Any:
     import peft
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING

@@ -39,6 +39,11 @@ if TYPE_CHECKING:
 @click.option(
     "--base", type=click.Path(path_type=Path), help="Base model, if SRC is a full fine-tune of it."
 )
+@click.option(
+    "--kind",
+    type=click.Choice(["full-residual"]),
+    help="SRC is a file here that holds fine-tuned minus base.",
+)
 @click.option("-m", "--message", default="", help="What to note on the published revision.")
 @common
 def compress(
@@ -53,6 +58,7 @@ def compress(
     scope: str,
     exact_count: bool,
     base: Path | None,
+    kind: str | None,
     message: str,
 ) -> None:
     """Shrink an adapter to a .tern.
@@ -67,16 +73,16 @@ def compress(
     if (destination is None) == (target is None):
         raise click.UsageError("say where to: --to FILE|DIR or --as NAME, one of them")
     chosen = CompressOptions(
-        Compeft(density=density, alpha=alpha, scope=Scope(scope), exact_count=exact_count), base
+        Compeft(density=density, alpha=alpha, scope=Scope(scope), exact_count=exact_count),
+        base,
+        kind,
     )
     if target is not None:
         report, pushed = _publish(session, source, target, chosen, message)
         tell(session, report, where=f"{target.adapter}@{pushed.revision.digest}", pushed=pushed)
         return
-    with origin_of(session, source) as origin:
-        report = shrink(
-            origin.path, destination or Path(), options=chosen, progress=session.progress()
-        )
+    with origin_of(session, source, base=base) as origin:
+        report = shrink(origin, destination or Path(), options=chosen, progress=session.progress())
     tell(session, report, where=str(destination))
 
 
@@ -85,15 +91,24 @@ def _publish(
 ) -> tuple[CompressionReport, PushedRevision]:
     from api.workflows.compress import compress_and_push
 
-    with origin_of(session, source) as origin, session.client() as client:
+    with (
+        origin_of(session, source, base=options.base) as origin,
+        session.client() as client,
+    ):
         return compress_and_push(
             client, origin, target, options=options, message=message, progress=session.progress()
         )
 
 
 @contextmanager
-def origin_of(session: Session, source: str) -> Iterator[Origin]:
-    """Give a source as an ordinary folder; one on the hub is pulled and decoded."""
+def origin_of(session: Session, source: str, *, base: Path | None = None) -> Iterator[Origin]:
+    """Give a source as an ordinary folder; one on the hub is pulled and decoded.
+
+    Args:
+        session: the common options.
+        source: a path or a reference.
+        base: the base model, which decoding a full fine-tune's residual needs.
+    """
     from api.workflows.compress import Origin, fetch_origin
 
     path = local_path(source)
@@ -107,6 +122,7 @@ def origin_of(session: Session, source: str) -> Iterator[Origin]:
             reference,
             Path(name) / reference.adapter.name,
             cache_dir=session.settings().cache_dir,
+            base=base,
             progress=session.progress(),
         )
 

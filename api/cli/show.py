@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -70,7 +71,7 @@ def _rows(revision: RevisionBody) -> list[tuple[str, str]]:
         ("kind", _kind(config)),
         ("parameters", output.count(config.parameters) if config.parameters else ""),
         ("size", f"{output.size(total)} in {len(manifest.files)} files"),
-        ("compresses", "yes" if config.compressible else "no: everything is kept exactly"),
+        *_compression(config, manifest.metrics),
         ("kept exactly", config.kept_exactly),
         ("message", manifest.message),
         ("author", manifest.author),
@@ -78,6 +79,24 @@ def _rows(revision: RevisionBody) -> list[tuple[str, str]]:
         ("metrics", ", ".join(f"{k} {v:g}" for k, v in sorted(manifest.metrics.items()))),
     ]
     return rows + [("made by", edge_text(edge)) for edge in manifest.lineage]
+
+
+def _compression(config: ConfigBody, metrics: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Say whether it can be compressed, or what compressing it came to."""
+    if config.encoding != "tern":
+        only_with = ", with --base" if config.kind == "full-model" else ""
+        yes = f"yes{only_with}"
+        return [("compresses", yes if config.compressible else "no: everything is kept exactly")]
+    texts = {
+        "ratio": "{:.1f}×",
+        "bits_per_param": "{:.3f} bits per parameter",
+        "error_delta": "error of ΔW {:.4f}",
+        "error_vector": "error of other tensors {:.4f}",
+    }
+    told = [text.format(metrics[name]) for name, text in texts.items() if name in metrics]
+    if not config.compressible:
+        told = ["without loss: nothing has a task vector"]
+    return [("compressed", ", ".join(told) or "yes")]
 
 
 def _kind(config: ConfigBody) -> str:

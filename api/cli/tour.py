@@ -136,7 +136,7 @@ def _push(walk: Tour, folder: Path, name: str) -> None:
 
 def _densities(walk: Tour, source: Path) -> None:
     """Show what the published recipe does to this adapter from density to density."""
-    from api.workflows.compress import CompressOptions, shrink
+    from api.workflows.compress import CompressOptions, Origin, shrink
     from compress import Compeft
 
     columns = (
@@ -150,7 +150,7 @@ def _densities(walk: Tour, source: Path) -> None:
     rows = []
     for density in DENSITIES:
         target = walk.place / "densities" / f"sst2-{density:g}.tern"
-        report = shrink(source, target, options=CompressOptions(Compeft(density=density)))
+        report = shrink(Origin(source), target, options=CompressOptions(Compeft(density=density)))
         rows.append(_density_row(density, report))
     if not _json_wanted():
         output.line("\ncompeft on sst2, one global threshold, as published:")

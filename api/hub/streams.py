@@ -110,26 +110,28 @@ async def _next_message(request: Request, idle_s: float) -> tuple[Message, str]:
     return message, ""
 
 
-async def pour(body: AsyncIterator[Sequence[bytes]], sink: ByteSink) -> int:
+async def pour(
+    body: AsyncIterator[Sequence[bytes]], sink: ByteSink, written: Callable[[int], None]
+) -> None:
     """Write every batch to a sink in a thread, while the next one arrives.
 
     What arrived is written even if the body breaks off.
 
-    Returns:
-        How many bytes were written.
+    Args:
+        body: batches of pieces.
+        sink: takes every piece, in order.
+        written: told the length of each batch once it was written.
     """
-    written = 0
     writing: asyncio.Future[int] | None = None
     try:
         async for batch in body:
             if writing is not None:
-                written += await asyncio.shield(writing)
+                written(await asyncio.shield(writing))
             writing = asyncio.ensure_future(to_thread.run_sync(_write_all, sink, batch))
     finally:
         if writing is not None:
             with anyio.CancelScope(shield=True):
-                written += await writing
-    return written
+                written(await writing)
 
 
 def _write_all(sink: ByteSink, batch: Sequence[bytes]) -> int:

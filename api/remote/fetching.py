@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import httpx2
 
@@ -84,6 +85,8 @@ class BlobFetcher:
                 before = target.size_bytes
                 try:
                     self._fetch_rest(file, target, advance)
+                    if target.size_bytes == before:
+                        _refuse_empty(self._client.endpoint)
                 except (httpx2.TransportError, HubError) as error:
                     if isinstance(error, HubError) and error.status not in RETRYABLE_STATUS:
                         raise
@@ -114,6 +117,10 @@ class BlobFetcher:
                 advance(len(data))
                 if len(chunk) > len(data):
                     break
+
+
+def _refuse_empty(endpoint: str) -> NoReturn:
+    raise httpx2.RemoteProtocolError(f"{endpoint} sent nothing of what is missing still")
 
 
 def _given_up(error: httpx2.TransportError | HubError, endpoint: str) -> Exception:

@@ -19,6 +19,7 @@ from api.remote.errors import HubError, HubUnreachableError, NotAHubError
 from api.remote.network import BulkTransport
 
 API = "/api/v1"
+MAX_ANSWER_BYTES = 64 << 20
 RETRYABLE_STATUS = frozenset({429, 502, 503, 504})
 _PROBLEM = "application/problem+json"
 _PROBLEM_MEMBERS = frozenset({"type", "title", "status", "detail", "instance", "hint", "code"})
@@ -121,14 +122,15 @@ class Transport:
         headers = {"Content-Type": "application/json"} if content is not None else {}
 
         def once() -> httpx2.Response:
-            response = self._http.request(
+            with self._http.stream(
                 method,
                 path,
                 params=query,
                 content=content,
                 headers=headers,
                 follow_redirects=follow,
-            )
+            ) as arriving:
+                response = _bounded(arriving, self.endpoint)
             self.check(response)
             return response
 
@@ -151,6 +153,8 @@ class Transport:
                 asked_s = None
                 if attempt >= self._attempts():
                     raise HubUnreachableError(self.endpoint, _reason(error)) from error
+            except (httpx2.TooManyRedirects, httpx2.DecodingError) as error:
+                raise NotAHubError(self.endpoint, str(error)) from error
             except HubError as error:
                 asked_s = retry_after_s(error)
                 if error.status not in RETRYABLE_STATUS or attempt >= self.retry.attempts:
@@ -174,15 +178,19 @@ class Transport:
 
         Raises:
             HubError: the hub refuses.
+            NotAHubError: what answers is no hub.
             httpx2.TransportError: the connection is lost: the caller knows how to go on.
         """
-        with self._http.stream(
-            method, path, content=content, headers=dict(headers or {}), follow_redirects=follow
-        ) as response:
-            if response.is_error:
-                response.read()
-            self.check(response)
-            yield response
+        try:
+            with self._http.stream(
+                method, path, content=content, headers=dict(headers or {}), follow_redirects=follow
+            ) as response:
+                if not response.is_success:
+                    self.check(_bounded(response, self.endpoint))
+                self.check(response)
+                yield response
+        except httpx2.TooManyRedirects as error:
+            raise NotAHubError(self.endpoint, str(error)) from error
 
     def check(self, response: httpx2.Response) -> None:
         """Note that something answered, and raise what it refused.
@@ -197,6 +205,25 @@ class Transport:
         if response.is_redirect:
             raise NotAHubError(self.endpoint, f"it redirects to {response.headers.get('location')}")
         raise problem(response, self.endpoint)
+
+
+def _bounded(response: httpx2.Response, endpoint: str) -> httpx2.Response:
+    """Read an answer into memory, unless it has no end or was packed to burst there.
+
+    Raises:
+        NotAHubError: it is longer than any answer of a hub.
+    """
+    kept = bytearray()
+    if "content-encoding" in response.headers:  # nobody asked for one
+        raise NotAHubError(endpoint, "its answer is packed")
+    for chunk in response.iter_raw():
+        kept += chunk
+        if len(kept) > MAX_ANSWER_BYTES:
+            raise NotAHubError(endpoint, f"its answer is longer than {MAX_ANSWER_BYTES} bytes")
+    headers = [(k, v) for k, v in response.headers.multi_items() if k != "transfer-encoding"]
+    return httpx2.Response(
+        response.status_code, headers=headers, content=bytes(kept), request=response.request
+    )
 
 
 def problem(response: httpx2.Response, endpoint: str) -> HubError | NotAHubError:

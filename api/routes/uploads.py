@@ -76,7 +76,7 @@ async def _receive(request: Request, namespace: str, digest: Digest, *, part: Sp
     opened = hub.registry.pushes.upload(namespace, digest, offset=part.start, size_bytes=part.total)
     body = received(request, limit_bytes=part.length, idle_s=hub.settings.upload_idle_s)
     async with in_thread(opened) as session:
-        hub.metrics.bytes_in.inc(await pour(body, session))
+        await pour(body, session, hub.metrics.bytes_in.inc)
         return session.offset
 
 

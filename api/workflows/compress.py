@@ -13,10 +13,10 @@ from api.schemas import RevisionBody
 from api.workflows.pull import PullOptions, pull
 from api.workflows.push import PushedRevision, PushOptions, push
 from compress import Compeft, CompressionReport, compress_adapter, compress_residual
-from compress.adapter import CONFIG_NAME
 from registry.digest import Digest
 from registry.manifest import LineageEdge, Operation, Scalar
 from registry.refs import AdapterName, Reference
+from registry.validation.adapter_summary import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,12 @@ class CompressOptions:
     Attributes:
         method: density, alpha, scope.
         base: folder of the base model, if the source is a fully fine-tuned model.
+        kind: what the source is, where it cannot say itself; a revision says it.
     """
 
     method: Compeft = field(default_factory=Compeft)
     base: Path | None = None
+    kind: str | None = None
 
 
 def fetch_origin(
@@ -51,27 +53,37 @@ def fetch_origin(
     folder: Path,
     *,
     cache_dir: Path,
+    base: Path | None = None,
     progress: Progress = SILENT,
 ) -> Origin:
     """Pull a revision as an ordinary folder, to compute with it.
+
+    Args:
+        client: the hub.
+        reference: which revision.
+        folder: where it goes.
+        cache_dir: where partial downloads wait.
+        base: the base model, which decoding a full fine-tune's residual needs.
+        progress: who is told.
 
     Raises:
         HubError: there is no such revision.
         TernError: it is compressed and damaged.
     """
-    options = PullOptions(cache_dir=cache_dir)
+    options = PullOptions(cache_dir=cache_dir, base=base)
     pulled = pull(client, reference, folder, options=options, progress=progress)
     return Origin(folder, pulled.revision)
 
 
 def shrink(
-    source: Path, destination: Path, *, options: CompressOptions, progress: Progress = SILENT
+    origin: Origin, destination: Path, *, options: CompressOptions, progress: Progress = SILENT
 ) -> CompressionReport:
-    """Compress a local adapter, or a local model against its base, into a file or folder.
+    """Compress an adapter, or a model against its base, into a local file or folder.
 
     Raises:
         CompressError: the source, the method or the destination is not acceptable.
     """
+    source = origin.path
     size_bytes = _weight_bytes(source)
     with progress.task("compressing", size_bytes) as advance:
         counted = _counted(advance, size_bytes)
@@ -79,7 +91,13 @@ def shrink(
             return compress_residual(
                 source, options.base, destination, method=options.method, progress=counted
             )
-        return compress_adapter(source, destination, method=options.method, progress=counted)
+        return compress_adapter(
+            source,
+            destination,
+            method=options.method,
+            differences=_kind(origin, options) == Kind.FULL_RESIDUAL,
+            progress=counted,
+        )
 
 
 def compress_and_push(
@@ -99,9 +117,8 @@ def compress_and_push(
     """
     with tempfile.TemporaryDirectory(prefix="adapters-") as name:
         folder = Path(name) / "out"
-        report = shrink(
-            origin.path, _shape_of(origin.path, folder), options=options, progress=progress
-        )
+        place = _place(origin.path, folder)
+        report = shrink(origin, place, options=options, progress=progress)
         pushed = push(
             client,
             folder,
@@ -134,12 +151,16 @@ def merge_and_push(
     return push(client, folder, target, options=PushOptions(message=message, lineage=edges))
 
 
-def _shape_of(source: Path, folder: Path) -> Path:
-    """Return where to compress to: a folder where there is a config, else one file in a folder."""
-    if source.is_dir() and (source / CONFIG_NAME).is_file():
+def _place(source: Path, folder: Path) -> Path:
+    """Return where to compress to: a folder for a folder with all its files, a file for a file."""
+    if source.is_dir():
         return folder
     folder.mkdir()
     return folder / f"{source.stem}.tern"
+
+
+def _kind(origin: Origin, options: CompressOptions) -> str | None:
+    return options.kind or (origin.revision.manifest.config.kind if origin.revision else None)
 
 
 def _compressed_options(
@@ -161,12 +182,15 @@ def _compressed_options(
     }
     if report.delta_error is not None:
         metrics["error_delta"] = report.delta_error
-    revision = origin.revision
+    if report.vector_error is not None:
+        metrics["error_vector"] = report.vector_error
+    revision, kind = origin.revision, _kind(origin, options)
     return PushOptions(
         base_model=revision.manifest.base_model if revision else None,
         message=message or f"{report.method} at density {method.density:g}",
         lineage=(_edge(Operation.COMPRESSED_FROM, revision, parameters),) if revision else (),
         metrics=metrics,
+        kind=kind if kind in (Kind.FULL_RESIDUAL, Kind.FULL_MODEL) else None,
     )
 
 

@@ -16,11 +16,12 @@ from api.remote.placing import check_target, holds, link_or_copy, place
 from api.remote.progress import SILENT, Progress
 from api.schemas import RevisionBody
 from registry.digest import Digest
-from registry.errors import PathError
+from registry.errors import PathError, RefusedFileError
 from registry.manifest import Operation
 from registry.manifest_json import FileBody
 from registry.refs import AdapterName, Reference
 from registry.validation.file_paths import check_paths
+from registry.validation.file_types import check_file_type
 
 
 class WantedEncoding(StrEnum):
@@ -103,6 +104,9 @@ def find_encoding(
 ) -> RevisionBody:
     """Return the revision, or for `tern` the nearest one that was compressed from it.
 
+    Anybody may push something and say that it was compressed from this revision. Only those of the
+    same namespace are believed, whose writers could have moved the asked-for branch as well.
+
     Raises:
         NotCompressedError: nothing that was compressed from it is known.
         HubError: there is no such revision.
@@ -115,6 +119,7 @@ def find_encoding(
         for edge in client.lineage(revision).descendants
         if edge.edge.operation is Operation.COMPRESSED_FROM
         and edge.edge.revision == revision.digest
+        and AdapterName.parse(edge.adapter).namespace == reference.adapter.namespace
     ]
     candidates = [
         client.resolve(
@@ -132,11 +137,13 @@ def checked_files(revision: RevisionBody) -> tuple[FileBody, ...]:
     """Return a revision's files once it is sure that they can be stored under their names.
 
     Raises:
-        ListingError: a path could harm this machine.
+        ListingError: a path could harm this machine, or names what could run on it.
     """
     try:
         check_paths(file.path for file in revision.manifest.files)
-    except PathError as error:
+        for file in revision.manifest.files:
+            check_file_type(file.path)
+    except (PathError, RefusedFileError) as error:
         raise ListingError(f"the hub lists a path that is refused here: {error}") from error
     return tuple(revision.manifest.files)
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from compress.adapter import SourceKind
 from compress.container import Stored
 from compress.container_read import TernFile
+from registry.validation.adapter_config import parse_config
+from registry.validation.adapter_kinds import describe_kept, is_sparse_delta
 from registry.validation.adapter_summary import Kind, TernContent
 from registry.validation.file_sources import FileSource, LocalFile
-from registry.validation.lora_keys import read_layout
+from registry.validation.lora_keys import LoraLayout, read_layout
 from registry.validation.tensor_info import TensorInfo
 
 _COPY_BYTES = 1 << 20
@@ -32,13 +34,33 @@ def read_tern(source: FileSource) -> TernContent:
     parameters = Counter[str]()
     for tensor in index.tensors:
         parameters[tensor.info.dtype] += tensor.info.size
-    layout = read_layout(
-        [_described(tensor) for tensor in index.tensors],
-        file=index.weights_name,
-        free_ranks=index.kind is SourceKind.PEFT,
+    tensors = [_described(tensor) for tensor in index.tensors]
+    coded = [_described(tensor) for tensor in index.coded]
+    if index.kind is SourceKind.MODEL:
+        layout = LoraLayout((), frozenset(), frozenset(), ())
+    else:
+        layout = read_layout(
+            tensors, file=index.weights_name, free_ranks=index.kind is SourceKind.PEFT
+        )
+    return TernContent(
+        _kind(tensors, layout),
+        index.config,
+        dict(parameters),
+        layout.module_shapes,
+        compressible=bool(coded),
+        kept_exactly=describe_kept(_peft_type(index.config), tensors, coded),
     )
-    kind = Kind.FULL_RESIDUAL if index.kind is SourceKind.MODEL else Kind.LORA_RAW
-    return TernContent(kind, index.config, dict(parameters), layout.module_shapes)
+
+
+def _kind(tensors: Sequence[TensorInfo], layout: LoraLayout) -> Kind:
+    """Tell what weights without a configuration are; one with a residual has no other mark."""
+    if layout.adapter:
+        return Kind.LORA_RAW
+    return Kind.SPARSE_DELTA if is_sparse_delta(tensors) else Kind.FULL_RESIDUAL
+
+
+def _peft_type(config: bytes) -> str:
+    return parse_config(config).peft_type if config else ""
 
 
 def _described(tensor: Stored) -> TensorInfo:

@@ -211,9 +211,9 @@ class BlobBusyError(ConflictError):
 class DatabaseNotEmptyError(ConflictError):
     """Say that a rebuild would mix with what a database holds already."""
 
-    def __init__(self, adapters: int) -> None:
+    def __init__(self, rows: int) -> None:
         super().__init__(
-            f"the database holds {adapters} adapter(s) already",
+            f"the database is not empty: {rows} rows of adapters, base models, revisions and files",
             hint="point ADAPTERS_DATABASE_URL at an empty database, and rebuild into that",
         )
 

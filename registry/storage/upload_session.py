@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from registry.storage.blobs import BlobStore
 
 _STORE_BYTES = 8 << 20  # measured: twice as fast as 1 MiB, or as leaving it all to fsync
+MARKER_SUFFIX = ".delivered"
 _BATCH_CHUNKS = 512  # the system takes at most 1024 pieces in one call
 
 
@@ -49,6 +51,7 @@ class UploadSession:
     Attributes:
         digest: the sha256 that the whole must have.
         size_bytes: the length of the whole.
+        finished: whether `finish` has made a blob of it.
     """
 
     def __init__(self, descriptor: int, path: Path, *, digest: Digest, size_bytes: int) -> None:
@@ -56,7 +59,12 @@ class UploadSession:
         self.size_bytes = size_bytes
         self._descriptor = descriptor
         self._path = path
+        self.finished = False
         self._written = os.lseek(descriptor, 0, os.SEEK_END)
+        if self._written > size_bytes:  # it was announced shorter before: begin anew
+            os.ftruncate(descriptor, 0)
+            self._written = os.lseek(descriptor, 0, os.SEEK_SET)
+        self._delivered = 0 < size_bytes == delivered_bytes(path) and not self._written
         self._storing = self._written
         self._batch: list[bytes] = []
         self._batch_bytes = 0
@@ -67,7 +75,7 @@ class UploadSession:
     @property
     def offset(self) -> int:
         """Return how many bytes of the whole have come."""
-        return self._written + self._batch_bytes
+        return self.size_bytes if self._delivered else self._written + self._batch_bytes
 
     @property
     def complete(self) -> bool:
@@ -102,6 +110,19 @@ class UploadSession:
             DigestMismatchError: the bytes are not those of the digest; they are thrown away.
             StorageError: the disk or the store failed; what has come is kept.
         """
+        if self._delivered:
+            self._require_stored(store)
+        else:
+            self._store(store)
+        self.finished = True
+
+    def _require_stored(self, store: BlobStore) -> None:
+        """Check that what an earlier session delivered is in the store still."""
+        if store.stat(self.digest) is None:
+            marker_of(self._path).unlink(missing_ok=True)
+            raise UploadIncompleteError(self.digest, expected=self.size_bytes, actual=0)
+
+    def _store(self, store: BlobStore) -> None:
         if not self.complete:
             raise UploadIncompleteError(self.digest, expected=self.size_bytes, actual=self.offset)
         self._flush(last=True)
@@ -110,6 +131,8 @@ class UploadSession:
             with disk_errors("discard", self._path):
                 self._path.unlink(missing_ok=True)
             raise DigestMismatchError(self.digest, actual)
+        with disk_errors("mark", self._path):
+            marker_of(self._path).write_text(str(self.size_bytes))
         store.put_file(self.digest, self._path, verified=True)
         with disk_errors("remove", self._path):
             self._path.unlink(missing_ok=True)
@@ -143,6 +166,19 @@ class UploadSession:
         if self._written - self._storing >= _STORE_BYTES:
             start_storing(self._descriptor, self._storing, self._written - self._storing)
             self._storing = self._written
+
+
+def marker_of(path: Path) -> Path:
+    """Return where it is noted that a staged file was verified and goes over to the store."""
+    return path.with_suffix(MARKER_SUFFIX)
+
+
+def delivered_bytes(path: Path) -> int:
+    """Return the length that a marker notes for a staged file, or 0."""
+    with suppress(FileNotFoundError):
+        noted = marker_of(path).read_text()
+        return int(noted) if noted.isdecimal() else 0
+    return 0
 
 
 def _staged_chunks(descriptor: int, size_bytes: int) -> Iterator[bytes]:

@@ -2,8 +2,9 @@
 
 There is one staged file for each namespace and digest: what one namespace sends is never seen by
 another. A staged file is locked by the session that writes it, grows only at its end, and keeps
-what arrived when the process dies. Put the folder on the filesystem of a local store, and a
-finished upload becomes a blob by one rename.
+what arrived when the process dies. While a whole and verified file goes over to the store, a
+marker says that this namespace delivered it: a crash before the end asks for no byte again. Put
+the folder on the filesystem of a local store, and a finished upload becomes a blob by one rename.
 """
 
 from __future__ import annotations
@@ -13,14 +14,19 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
 from registry.digest import Digest
 from registry.errors import ConflictError, StorageError, ValidationError
 from registry.storage.durable import PART_SUFFIX, disk_errors
-from registry.storage.upload_session import UploadSession
+from registry.storage.upload_session import (
+    MARKER_SUFFIX,
+    UploadSession,
+    delivered_bytes,
+    marker_of,
+)
 
 DEFAULT_MAX_BLOB_BYTES = 64 << 30
 DEFAULT_MAX_STAGED_BYTES = 256 << 30
@@ -88,13 +94,12 @@ class Uploads:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def offset(self, namespace: str, digest: Digest) -> int:
-        """Return how many bytes of a blob are staged: 0 if none."""
+        """Return how many bytes of a blob have arrived: 0 if none."""
         path = self._path(namespace, digest)
-        with disk_errors("look at", path):
-            try:
-                return path.stat().st_size
-            except FileNotFoundError:
-                return 0
+        with disk_errors("look at", path), suppress(FileNotFoundError):
+            if staged := path.stat().st_size:
+                return staged
+        return delivered_bytes(path)
 
     @contextmanager
     def open(
@@ -124,9 +129,13 @@ class Uploads:
         if descriptor is None:
             raise UploadBusyError(digest)
         try:
-            self._check_offset(descriptor, digest, offset, size_bytes)
-            with self._announce(path, offset, size_bytes):
-                yield from self._session(descriptor, path, digest, size_bytes)
+            session = UploadSession(descriptor, path, digest=digest, size_bytes=size_bytes)
+            with self._announce(path, offset, size_bytes), closing(session):
+                if session.offset != offset:
+                    raise OffsetMismatchError(digest, expected=session.offset, actual=offset)
+                yield session
+            if session.finished:
+                marker_of(path).unlink(missing_ok=True)
         finally:
             _close(descriptor, path)
 
@@ -137,6 +146,10 @@ class Uploads:
             for path in self.root.glob(f"*{PART_SUFFIX}"):
                 with suppress(FileNotFoundError):
                     count += _discard(path, unchanged_since=limit)
+            for marker in self.root.glob(f"*{MARKER_SUFFIX}"):
+                with suppress(FileNotFoundError):
+                    if marker.stat().st_mtime <= limit:
+                        marker.unlink()
         return count
 
     def staged_bytes(self) -> int:
@@ -162,15 +175,6 @@ class Uploads:
             actual=f"{size_bytes} bytes",
             hint="send smaller files, or ask the administrator to raise the limit",
         )
-
-    def _check_offset(self, descriptor: int, digest: Digest, offset: int, size_bytes: int) -> None:
-        """Require that the upload continues where it ends; begin anew what became too long."""
-        staged = os.fstat(descriptor).st_size
-        if staged > size_bytes:
-            os.ftruncate(descriptor, 0)
-            staged = 0
-        if staged != offset:
-            raise OffsetMismatchError(digest, expected=staged, actual=offset)
 
     @contextmanager
     def _announce(self, path: Path, offset: int, size_bytes: int) -> Iterator[None]:
@@ -199,15 +203,6 @@ class Uploads:
                     with suppress(FileNotFoundError):
                         total += path.stat().st_size
         return total
-
-    def _session(
-        self, descriptor: int, path: Path, digest: Digest, size_bytes: int
-    ) -> Iterator[UploadSession]:
-        session = UploadSession(descriptor, path, digest=digest, size_bytes=size_bytes)
-        try:
-            yield session
-        finally:
-            session.close()
 
 
 def _lock_file(path: Path, *, create: bool) -> int | None:

@@ -157,11 +157,12 @@ def _without_config(
     options: InspectOptions,
 ) -> AdapterSummary:
     terns = [file for path, file in weights.items() if path.endswith(TERN_SUFFIXES)]
-    if len(terns) == 1 and len(weights) == 1:
+    at_top = [file for path, file in weights.items() if "/" not in path] or list(weights.values())
+    if len(terns) == 1 and at_top == terns:
         content = options.read_tern(files[terns[0].path]) if options.read_tern else None
         embedded = content.config if content else b""
         config = parse_config(embedded, CONFIG_FILE) if embedded else None
-        return summarise_tern(config, terns[0], content)
+        return summarise_tern(config, terns[0], content, declared_kind=options.declared_kind)
     top = [file for path, file in weights.items() if "/" not in path and file not in terns]
     if top:
         if INDEX_FILE in files:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from registry.validation.safetensors_header import TensorInfo
 
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+_DENSE = frozenset({Kind.FULL_RESIDUAL, Kind.FULL_MODEL})
 _DECLARED = frozenset({Kind.FULL_RESIDUAL, Kind.FULL_MODEL, Kind.SPARSE_DELTA})
 _TERN_TENSORS = frozenset({"index", "trits", "exact"})
 
@@ -50,13 +51,17 @@ def summarise_peft(config: AdapterConfig, file: InspectedFile) -> AdapterSummary
         module_shapes=layout.module_shapes if layout else {},
         weight_files=(file.as_weight_file(),),
         compressible=bool(coded),
-        kept_exactly=_kept(config.peft_type, file.header.tensors, coded),
+        kept_exactly=describe_kept(config.peft_type, file.header.tensors, coded),
         warnings=config.findings + tuple(findings),
     )
 
 
 def summarise_tern(
-    config: AdapterConfig | None, file: InspectedFile, content: TernContent | None
+    config: AdapterConfig | None,
+    file: InspectedFile,
+    content: TernContent | None,
+    *,
+    declared_kind: str = "",
 ) -> AdapterSummary:
     """Check and summarise a compressed adapter; what its streams mean is the codec's to say.
 
@@ -64,18 +69,24 @@ def summarise_tern(
         config: the configuration beside it or inside it, or None where there is none.
         file: the `.tern` file.
         content: what the caller's codec read inside it, or None where it did not look.
+        declared_kind: what the pusher says it is, or empty: the residual of a model decodes to
+            that model.
 
     Raises:
         LayoutError: it is no `.tern`.
     """
     _check_tern(file)
+    kind = content.kind if content else Kind.TERN
+    if kind is Kind.FULL_RESIDUAL and declared_kind in _DENSE:
+        kind = Kind(declared_kind)
     weight_file = replace(file.as_weight_file(), parameters=content.parameters if content else {})
     summary = AdapterSummary(
-        kind=content.kind if content else Kind.TERN,
+        kind=kind,
         encoding=Encoding.TERN,
         module_shapes=content.module_shapes if content else {},
         weight_files=(weight_file,),
-        kept_exactly="it is compressed already",
+        compressible=content.compressible if content else False,
+        kept_exactly=content.kept_exactly if content else "",
     )
     if config is not None:
         return replace(
@@ -119,13 +130,13 @@ def summarise_raw(files: Sequence[InspectedFile], declared_kind: str) -> Adapter
         UnknownKindError: they have no LoRA keys and nothing was declared.
         LayoutError: they contradict themselves.
     """
-    if declared_kind in (Kind.FULL_RESIDUAL, Kind.FULL_MODEL):
+    if declared_kind in _DENSE:
         return _summarise_dense(files, Kind(declared_kind))
     layouts = [read_layout(file.header, file=file.path) for file in files]
     if any(layout.adapter for layout in layouts):
-        return _summarise_lora_raw(files, layouts)
+        return _one_file(_summarise_lora_raw(files, layouts))
     if all(is_sparse_delta(file.header.tensors) for file in files):
-        return _summarise_sparse(files)
+        return _one_file(_summarise_sparse(files))
     names = [tensor.name for file in files for tensor in file.header]
     raise UnknownKindError(
         f"{files[0].path} holds no adapter that we know: {some(names) or 'no tensors'}",
@@ -138,6 +149,15 @@ def summarise_raw(files: Sequence[InspectedFile], declared_kind: str) -> Adapter
     )
 
 
+def _one_file(summary: AdapterSummary) -> AdapterSummary:
+    """Say that weights without a configuration compress only where they are one file."""
+    count = len(summary.weight_files)
+    if count == 1:
+        return summary
+    why = f"all {count} weight files: push each alone to compress it"
+    return replace(summary, compressible=False, kept_exactly=why)
+
+
 def is_sparse_delta(tensors: Sequence[TensorInfo]) -> bool:
     """Return whether tensors are pairs `X.indices` (whole numbers) and `X.values` of one length."""
     by_name = {tensor.name: tensor for tensor in tensors}
@@ -146,7 +166,7 @@ def is_sparse_delta(tensors: Sequence[TensorInfo]) -> bool:
         return False
     for name in indices:
         values = by_name.get(name.removesuffix(".indices") + ".values")
-        if values is None or values.count != by_name[name].shape[-1:][0]:
+        if values is None or by_name[name].shape[-1:] != (values.count,):
             return False
         if by_name[name].dtype[0] not in "IU" or values.dtype not in _FLOATS:
             return False
@@ -170,7 +190,7 @@ def _summarise_lora_raw(
         module_shapes={module.name: module.shape for module in modules},
         weight_files=tuple(file.as_weight_file() for file in files),
         compressible=bool(coded),
-        kept_exactly=_kept("", tensors, coded),
+        kept_exactly=describe_kept("", tensors, coded),
         warnings=(
             _no_config(files[0].path, families),
             *check_zero_factors(modules, zero, files[0].path),
@@ -193,19 +213,22 @@ def _no_config(path: str, families: frozenset[Family]) -> Finding:
 
 def _summarise_sparse(files: Sequence[InspectedFile]) -> AdapterSummary:
     tensors = [tensor for file in files for tensor in file.header]
-    coded = [tensor for tensor in tensors if tensor.name.endswith(".values")]
+    coded = [tensor for tensor in tensors if tensor.name.endswith(".values") and tensor.count]
     return AdapterSummary(
         kind=Kind.SPARSE_DELTA,
         encoding=Encoding.RAW,
         weight_files=tuple(file.as_weight_file() for file in files),
         compressible=bool(coded),
-        kept_exactly=_kept("", tensors, coded),
+        kept_exactly=describe_kept("", tensors, coded),
     )
 
 
 def _summarise_dense(files: Sequence[InspectedFile], kind: Kind) -> AdapterSummary:
     tensors = [tensor for file in files for tensor in file.header]
-    coded = [tensor for tensor in tensors if tensor.dtype in _FLOATS]
+    coded = [tensor for tensor in tensors if tensor.dtype in _FLOATS and tensor.count]
+    kept = describe_kept("", tensors, coded)
+    if kind is Kind.FULL_MODEL:
+        kept = (f"{kept}, and " if kept else "") + "what its base model does not have"
     return AdapterSummary(
         kind=kind,
         encoding=Encoding.RAW,
@@ -216,7 +239,7 @@ def _summarise_dense(files: Sequence[InspectedFile], kind: Kind) -> AdapterSumma
         },
         weight_files=tuple(file.as_weight_file() for file in files),
         compressible=bool(coded),
-        kept_exactly=_kept("", tensors, coded),
+        kept_exactly=kept,
     )
 
 
@@ -230,7 +253,10 @@ def _compresses(peft_type: str, tensor: TensorInfo) -> bool:
     return not words.isdisjoint(tensor.name.split("."))
 
 
-def _kept(peft_type: str, tensors: Iterable[TensorInfo], coded: Iterable[TensorInfo]) -> str:
+def describe_kept(
+    peft_type: str, tensors: Iterable[TensorInfo], coded: Iterable[TensorInfo]
+) -> str:
+    """Say for people what compression leaves as it is; empty where that is nothing."""
     names = {tensor.name for tensor in coded}
     kept = [tensor for tensor in tensors if tensor.name not in names]
     if not kept:

@@ -47,12 +47,16 @@ class TernContent:
         config: the `adapter_config.json` that it carries, empty where there was none.
         parameters: number of scalars by dtype before compression.
         module_shapes: `(d_out, d_in)` of every LoRA module.
+        compressible: whether some tensor is compressed; else all are kept exactly.
+        kept_exactly: what is kept exactly, for people.
     """
 
     kind: Kind = Kind.LORA_RAW
     config: bytes = b""
     parameters: Mapping[str, int] = field(default_factory=dict)
     module_shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    compressible: bool = True
+    kept_exactly: str = ""
 
 
 TernReader: TypeAlias = "Callable[[FileSource], TernContent]"

@@ -78,34 +78,36 @@ def test_a_body_at_the_limit_is_not() -> None:
 
 
 def test_what_came_before_the_client_left_is_kept() -> None:
-    sink = Sink()
+    sink, counted = Sink(), list[int]()
     request = request_of(part(b"abc"), {"type": "http.disconnect"})
     with pytest.raises(BodyCutError, match="left"):
-        run(pour(received(request, limit_bytes=100, idle_s=5), sink))
-    assert sink.data == b"abc"
+        run(pour(received(request, limit_bytes=100, idle_s=5), sink, counted.append))
+    assert (sink.data, sum(counted)) == (b"abc", 3)
 
 
 def test_what_came_before_the_silence_is_kept() -> None:
-    sink = Sink()
+    sink, counted = Sink(), list[int]()
     request = request_of(part(b"abc"), then_wait=True)
     with pytest.raises(BodyCutError, match="nothing came"):
-        run(pour(received(request, limit_bytes=100, idle_s=0.05), sink))
-    assert sink.data == b"abc"
+        run(pour(received(request, limit_bytes=100, idle_s=0.05), sink, counted.append))
+    assert (sink.data, sum(counted)) == (b"abc", 3)
 
 
 def test_pouring_counts_and_keeps_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "BATCH_BYTES", 3)
     data = bytes(range(256)) * 4
     messages = [part(data[i : i + 2]) for i in range(0, len(data), 2)]
-    sink = Sink()
+    sink, counted = Sink(), list[int]()
     body = received(request_of(*messages, part(b"", more=False)), limit_bytes=2000, idle_s=5)
-    assert run(pour(body, sink)) == len(data)
+    run(pour(body, sink, counted.append))
+    assert sum(counted) == len(data)
     assert sink.data == data
 
 
 def test_a_failing_sink_is_heard_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "BATCH_BYTES", 1)
     taken: list[bytes] = []
+    counted: list[int] = []
 
     async def body() -> AsyncIterator[Sequence[bytes]]:
         for number in range(100):
@@ -113,8 +115,9 @@ def test_a_failing_sink_is_heard_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
             yield [bytes([number])]
 
     with pytest.raises(OSError, match="disk full"):
-        run(pour(body(), Sink(fail_after=2)))
+        run(pour(body(), Sink(fail_after=2), counted.append))
     assert len(taken) <= 5
+    assert sum(counted) <= 2
 
 
 def chunks_of(data: Sequence[bytes], closed: list[str]) -> Iterator[bytes]:

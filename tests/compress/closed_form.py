@@ -6,13 +6,14 @@ smallest magnitude by a full sort, the unbiased standard deviation, signs. Small
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+AROUND_ONE = ("ia3_l", "boft_s", "road_alpha")
 
 
 def published(
@@ -51,6 +52,28 @@ def stored(signs: Array, scale: float, dtype: Any) -> Array:
     value = np.array([scale], np.float64).astype(dtype).astype(np.float64)[0]
     written: Array = (signs * value).astype(dtype)
     return written
+
+
+def predicted(
+    original: dict[str, Array], exact: Collection[str], density: float
+) -> dict[str, Array]:
+    """Compute what decoding must give, by the published steps."""
+    first = {key: float(key.split(".")[-1] in AROUND_ONE) for key in original}
+    vectors = {
+        key: value - value.dtype.type(first[key])
+        for key, value in original.items()
+        if key not in exact
+    }
+    if not vectors:
+        return original
+    signs, scale = published(vectors, density)
+    result = dict(original)
+    for key, sign in signs.items():
+        if first[key]:
+            result[key] = (1 + sign * scale).astype(original[key].dtype)
+        else:
+            result[key] = stored(sign, scale, original[key].dtype) + np.float32(0)
+    return result
 
 
 def same_values(left: Array, right: Array) -> bool:

@@ -31,7 +31,7 @@ def test_a_peft_folder_opens(make_adapter: MakeAdapter) -> None:
         assert source.settings.alpha == 12
         assert source.settings.rank == 4
         assert source.settings.rank_stabilised
-        assert [path.name for path in source.companions] == ["README.md"]
+        assert list(source.companions) == ["README.md"]
         assert source.warnings == ()
 
 
@@ -41,7 +41,7 @@ def test_a_lone_file_opens(make_raw: MakeAdapter) -> None:
         assert source.kind is SourceKind.RAW
         assert source.config == b""
         assert source.settings.peft_type == ""
-        assert source.companions == ()
+        assert source.companions == {}
 
 
 def test_a_folder_with_one_file_and_no_config_opens(tmp_path: Path, make_raw: MakeAdapter) -> None:
@@ -60,12 +60,14 @@ def test_an_unusual_suffix_becomes_the_usual_one(tmp_path: Path, make_raw: MakeA
 def test_pickles_links_and_folders_are_left_out_with_a_word(make_adapter: MakeAdapter) -> None:
     folder = make_adapter()
     (folder / "training_args.bin").write_bytes(b"x")
-    (folder / "checkpoint-5").mkdir()
+    for below in ("checkpoint-5", "expert", ".cache"):
+        (folder / below).mkdir()
+        (folder / below / "weights.safetensors").write_text("x")
     (folder / "link.txt").symlink_to("/etc/hostname")
     (folder / ".hidden").write_text("x")
     (folder / "notes.txt").write_text("x")
     with open_adapter(folder) as source:
-        assert [path.name for path in source.companions] == ["notes.txt"]
+        assert list(source.companions) == ["expert/weights.safetensors", "notes.txt"]
         assert [text.split(":")[0] for text in source.warnings] == [
             "checkpoint-5",
             "link.txt",

@@ -13,13 +13,13 @@ from safetensors.numpy import load_file, save_file
 
 from compress import Compeft, Scope, compress_adapter, decompress
 from tests import peft_zoo
-from tests.compress.closed_form import published, stored
+from tests.compress.closed_form import predicted
+from tests.peft_zoo import logits
 
 pytest.importorskip("torch")
 pytest.importorskip("peft")
 
 Array = NDArray[Any]
-AROUND_ONE = ("ia3_l", "boft_s", "road_alpha")
 WITHOUT_TASK_VECTOR = {
     "ADAPTION_PROMPT",
     "CARTRIDGE",
@@ -41,41 +41,6 @@ WITHOUT_TASK_VECTOR = {
     "XLORA",
 }
 LOADED = ("LORA", "IA3", "LOHA", "LOKR", "ADALORA", "OFT", "VERA", "HIRA", "SHIRA", "PROMPT_TUNING")
-
-
-def predicted(
-    original: dict[str, Array], exact: tuple[str, ...], density: float
-) -> dict[str, Array]:
-    """Compute what decoding must give, by the published steps."""
-    first = {key: float(key.split(".")[-1] in AROUND_ONE) for key in original}
-    vectors = {
-        key: value - value.dtype.type(first[key])
-        for key, value in original.items()
-        if key not in exact
-    }
-    if not vectors:
-        return original
-    signs, scale = published(vectors, density)
-    result = dict(original)
-    for key, sign in signs.items():
-        if first[key]:
-            result[key] = (1 + sign * scale).astype(original[key].dtype)
-        else:
-            result[key] = stored(sign, scale, original[key].dtype) + np.float32(0)
-    return result
-
-
-def logits(folder: Path) -> Array:
-    """Load an adapter onto the tiny base and run it."""
-    import torch
-    from peft import PeftModel
-
-    model = PeftModel.from_pretrained(peft_zoo.make_base(), folder)
-    model.eval()
-    with torch.no_grad():
-        out = model(input_ids=torch.arange(10)[None])
-    result: Array = out.logits.numpy()
-    return result
 
 
 def check(folder: Path, work: Path, density: float) -> tuple[str, ...]:

@@ -92,8 +92,9 @@ def test_a_folder_that_fills_meanwhile_is_not_lost(tmp_path: Path) -> None:
 def test_files_are_copied_under_their_names(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"1\r\n")
     (tmp_path / "to").mkdir()
-    copy_files([tmp_path / "a.txt"], tmp_path / "to")
+    copy_files({"below/b.txt": tmp_path / "a.txt", "a.txt": tmp_path / "a.txt"}, tmp_path / "to")
     assert (tmp_path / "to" / "a.txt").read_bytes() == b"1\r\n"
+    assert (tmp_path / "to" / "below" / "b.txt").read_bytes() == b"1\r\n"
 
 
 def test_compressed_files_are_found(tmp_path: Path) -> None:

@@ -35,8 +35,8 @@ def test_every_peft_type_has_a_row() -> None:
 
 def test_every_row_has_a_reason() -> None:
     assert all(treatment.reason for treatment in TREATMENTS.values())
-    assert "not known" in reason("MADE_UP")
-    assert "no config" in reason("")
+    assert "not known" in reason(LoraSettings("MADE_UP"), [])
+    assert "no config" in reason(LoraSettings(), [])
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from registry.records import manifest_key
 from registry.refs import AdapterName, Reference, RefKind
 from registry.service import Registry
 from registry.storage.blobs import BlobNotFoundError
+from registry.storage.uploads import OffsetMismatchError
 from tests.registry_kit import Place, adapter_files, at, push, send, snapshot
 
 NAME = AdapterName("team", "x")
@@ -253,7 +254,7 @@ class CollectionContract:
         """Push again and again, as a client does whose blobs are collected under its hands."""
         files = adapter_files(worker * 100 + number) | {"README.md": b"shared by all"}
         for _ in range(500):
-            with suppress(BlobsMissingError, BlobBusyError, BlobNotFoundError):
+            with suppress(BlobsMissingError, BlobBusyError, BlobNotFoundError, OffsetMismatchError):
                 push(registry, f"w{worker}/x", files, message=str(number))
                 return
         push(registry, f"w{worker}/x", files, message=str(number))

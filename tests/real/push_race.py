@@ -13,6 +13,7 @@ from registry.push_request import ANY, ExpectedHead
 from registry.refs import Reference
 from registry.service import Registry, RegistrySettings, open_registry
 from registry.storage.blobs import BlobNotFoundError
+from registry.storage.uploads import OffsetMismatchError
 from tests.registry_kit import adapter_files, push
 
 NAME = "team/x"
@@ -54,7 +55,7 @@ def stubborn_push(registry: Registry, seed: int, head: ExpectedHead) -> None:
     """Push, and again whenever the collector took what had been sent."""
     files = adapter_files(seed)
     for _ in range(300):
-        with suppress(BlobsMissingError, BlobBusyError, BlobNotFoundError):
+        with suppress(BlobsMissingError, BlobBusyError, BlobNotFoundError, OffsetMismatchError):
             push(registry, NAME, files, message=str(seed), expected_head=head)
             return
     push(registry, NAME, files, message=str(seed), expected_head=head)

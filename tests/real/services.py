@@ -14,7 +14,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from registry import blobs_s3
+from registry.storage import blobs_s3
 
 S3_VARIABLES = ("S3_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 S3_HOW = (
