@@ -8,8 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from registry.manifest_json import DigestText, EdgeBody
 
-_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
-_PROSE = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
+# Neither controls of either kind, which steer terminals, nor what turns the direction of writing.
+_STEERING = r"\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+_PRINTABLE = rf"^[^\x00-\x1f{_STEERING}]*$"
+_PROSE = rf"^[^\x00-\x08\x0b\x0c\x0e-\x1f{_STEERING}]*$"
 PATTERN_PART = r"^[A-Za-z0-9](?:[A-Za-z0-9_.\-]{0,94}[A-Za-z0-9_])?$"
 PATTERN_REF = r"^[A-Za-z0-9_](?:[A-Za-z0-9_.\/\-]{0,126}[A-Za-z0-9_\-])?$"
 PATTERN_REVISION = (

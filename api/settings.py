@@ -91,7 +91,7 @@ class HubSettings(_Settings):
         namespace_quota_bytes: what a namespace may hold; 0 means no limit.
         requests_per_minute: for each principal, or each address without one; 0 means no limit.
         failed_tokens_per_minute: wrong tokens from one address before it must wait.
-        max_concurrent_uploads: uploads in flight at once, over all clients.
+        max_concurrent_uploads: uploads in flight at once, a quarter of them by one token.
         upload_idle_s: how long an upload may send nothing before it is cut off.
         keep_alive_s: how long an idle connection stays open.
         shutdown_grace_s: how long requests may finish after a signal to stop.

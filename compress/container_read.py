@@ -164,21 +164,35 @@ class TernFile:
             )
 
     def _check_streams(self) -> None:
-        segments = [n for *_, n in self._walk(TRITS, entropy.HEAD_BYTES, _segment_sizes)]
-        if sum(n < entropy.MAX_SEGMENT_TRITS for n in segments) > len(Role):
-            raise TernDamagedError("more segments are cut short than there are runs", field="trits")
-        trits = sum(segments)
-        needed = container.trit_count(self.index.coded)
-        walk = self._walk(EXACT, exact_blocks.HEAD_BYTES, exact_blocks.block_sizes)
-        exact = sum(n for *_, n in walk)
-        exact_needed = sum(tensor.info.size_bytes for tensor in self.index.exact)
-        if (trits, exact) != (needed, exact_needed):
-            raise TernDamagedError(
-                "index and streams contradict each other",
-                field="index",
-                expected=f"{needed} trits and {exact_needed} exact bytes",
-                actual=f"{trits} and {exact}",
-            )
+        """Compare streams and index, and stop as soon as they cannot agree any more."""
+        trits, exact = self.index.coded, self.index.exact
+        needed = {
+            TRITS: container.trit_count(trits),
+            EXACT: sum(tensor.info.size_bytes for tensor in exact),
+        }
+        runs = {TRITS: len(Role), EXACT: len(exact)}
+        whole = {TRITS: entropy.MAX_SEGMENT_TRITS, EXACT: exact_blocks.BLOCK_BYTES}
+        for part, walk in (
+            (TRITS, self._walk(TRITS, entropy.HEAD_BYTES, _segment_sizes)),
+            (EXACT, self._walk(EXACT, exact_blocks.HEAD_BYTES, exact_blocks.block_sizes)),
+        ):
+            found = short = 0
+            for *_, size in walk:
+                found += size
+                short += size < whole[part]
+                if short > runs[part]:
+                    raise TernDamagedError(
+                        "more blocks are cut short than there are runs", field=part
+                    )
+                if found > needed[part]:
+                    break
+            if found != needed[part]:
+                raise TernDamagedError(
+                    f"index and streams contradict each other about {part}",
+                    field="index",
+                    expected=str(needed[part]),
+                    actual=str(found),
+                )
 
     def _walk(
         self, part: str, head_bytes: int, sizes: Callable[[bytes], tuple[int, int]]

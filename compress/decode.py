@@ -115,7 +115,7 @@ def _open_base(tern: TernFile, base: Path | None) -> Iterator[Weights | None]:
             "this file holds the difference from a base model",
             file=tern.path.name,
             expected="the base model",
-            hint="name the base model that it was compressed against",
+            hint="name the base model that it was compressed against (--base)",
         )
     with open_weights(find_model_files(base)) if based and base else nullcontext() as weights:
         if weights is not None:

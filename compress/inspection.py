@@ -25,6 +25,10 @@ from compress.tally import as_factors, module_report, tensor_report
 from compress.task_vector import Part, TaskVector, find_parts, reason
 from compress.tensor_file import TensorFile
 
+_NOT_COMPARED = (
+    "a model's residual is not compared here: its error is the vector_error that it tells"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
@@ -93,7 +97,7 @@ def inspect(
     if is_tern(source):
         with TernFile(find_tern(source), max_decoded_bytes=max_decoded_bytes) as tern:
             if tern.index.kind is SourceKind.MODEL:
-                return _inspect_model(tern)
+                return _inspect_model(tern, compared=against is not None)
     with _open(source, max_decoded_bytes) as opened:
         if against is None:
             return _inspect(opened, None)
@@ -131,12 +135,14 @@ def _compressed_vector(source: Source, tern: TernFile) -> TaskVector:
 
 
 def _as_other(original: _Opened, other: _Opened) -> _Opened:
-    """See an original without a task vector of its own as its compressed form was seen."""
-    parts, tensors = original.vector.parts, original.source.weights.tensors
-    if not parts:
-        there = [part for part in other.vector.parts if part.info.name in tensors]
-        alike = [replace(part, info=tensors[part.info.name]) for part in there]
-        parts = tuple(part for part in alike if part.info.dtype in WEIGHT_DTYPES)
+    """Count what is compressed in the other to the original too: a residual has no mark."""
+    tensors, own = original.source.weights.tensors, original.parts
+    alike = {
+        name: replace(part, info=tensors[name])
+        for name, part in other.parts.items()
+        if name in tensors and tensors[name].dtype in WEIGHT_DTYPES
+    }
+    parts = {**alike, **own}.values()
     return replace(original, vector=TaskVector(original.source.weights, parts))
 
 
@@ -219,7 +225,7 @@ def _sizes(opened: _Opened) -> PartBytes:
     return PartBytes(sum(parts.values()) - parts[EXACT], parts[EXACT], packed)
 
 
-def _inspect_model(tern: TernFile) -> Inspection:
+def _inspect_model(tern: TernFile, *, compared: bool) -> Inspection:
     """Describe the residual of a model by its trits alone; no base is needed."""
     trits = tern.trit_reader()
     rows = []
@@ -247,5 +253,5 @@ def _inspect_model(tern: TernFile) -> Inspection:
         delta_cosine=None,
         modules=tuple(rows),
         erased=tuple(row.name for row in rows if not row.density_a),
-        warnings=(),
+        warnings=(_NOT_COMPARED,) if compared else (),
     )

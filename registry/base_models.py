@@ -47,7 +47,7 @@ class BaseModels:
             bases = list_bases(connection)
             names = aliases_of(connection, [base.number for base in bases])
             counts = count_adapters(connection, readable)
-        records = [_record(b, names[b.number], counts.get(b.number, 0)) for b in bases]
+        records = [_record(b, names[b.number], counts.get(b.number, 0), readable) for b in bases]
         return tuple(r for r in records if readable is None or _may_know(r))
 
     def resolve(self, text: str, *, readable: Readable = None) -> BaseModelRecord | None:
@@ -59,7 +59,7 @@ class BaseModels:
                 return None
             names = aliases_of(connection, [base.number])[base.number]
             count = count_adapters(connection, readable).get(base.number, 0)
-        record = _record(base, names, count)
+        record = _record(base, names, count, readable)
         return record if readable is None or _may_know(record) else None
 
     def get(self, text: str, *, readable: Readable = None) -> BaseModelRecord:
@@ -159,12 +159,18 @@ def _may_know(record: BaseModelRecord) -> bool:
     return record.configured or bool(record.aliases) or record.adapters > 0
 
 
-def _record(base: BaseEntry, names: Sequence[str], adapters: int) -> BaseModelRecord:
+def _record(
+    base: BaseEntry, names: Sequence[str], adapters: int, readable: Readable
+) -> BaseModelRecord:
+    shapes: dict[str, tuple[int, int]] = {}
+    for namespace in sorted(base.learned):
+        if readable is None or namespace in readable:
+            shapes = {**base.learned[namespace], **shapes}
     return BaseModelRecord(
         name=base.name,
         key=base.key,
         aliases=tuple(names),
-        shapes=base.shapes,
+        shapes={**shapes, **base.shapes},
         configured=base.config is not None,
         adapters=adapters,
         created_at=base.created_at,

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from registry.catalog.database import Database
-from registry.catalog.errors import BlobBusyError, QuotaExceededError
-from registry.catalog.objects import ObjectKind, announce, confirm, held_bytes, hold, touch_held
+from registry.catalog.errors import BlobBusyError
+from registry.catalog.objects import ObjectKind, announce, confirm, has_room, hold
 from registry.clock import Clock, time_text
 from registry.digest import Digest
 from registry.storage.blobs import BlobStore
@@ -67,17 +67,13 @@ class BlobUploads:
         if not self.database.write(
             lambda c: (
                 confirm(c, number, now=stored)
+                and has_room(c, namespace, digest, size_bytes=size, limit=self.quota_bytes)
                 and hold(c, namespace, digest, size_bytes=size, now=stored)
             )
         ):
             raise BlobBusyError(digest)
 
     def _check_quota(self, namespace: str, digest: Digest, size_bytes: int) -> None:
+        """Refuse before it is sent what cannot be kept; `_finish` looks again."""
         with self.database.read() as connection:
-            held = held_bytes(connection, namespace)
-        wanted = held + size_bytes
-        if wanted <= self.quota_bytes:
-            return
-        now = time_text(self.clock())
-        if digest not in self.database.write(lambda c: touch_held(c, namespace, [digest], now=now)):
-            raise QuotaExceededError(namespace, limit=self.quota_bytes, wanted=wanted)
+            has_room(connection, namespace, digest, size_bytes=size_bytes, limit=self.quota_bytes)

@@ -18,7 +18,9 @@ from registry.validation.file_paths import check_paths
 from registry.validation.file_types import check_file_type
 
 MAX_MESSAGE_CHARACTERS = 64_000
+MAX_AUTHOR_CHARACTERS = 256
 MAX_EDGES = 256
+MAX_LINEAGE_CHARACTERS = 1 << 18
 MAX_METRICS = 256
 MAX_TAGS = 64
 
@@ -118,7 +120,7 @@ def check_request(request: PushRequest, *, max_files: int, max_bytes: int) -> No
     _check_edges(request.lineage)
     _check_metrics(request.metrics)
     _check_text("message", request.message, limit=MAX_MESSAGE_CHARACTERS)
-    _check_text("author", request.author, limit=256)
+    _check_text("author", request.author, limit=MAX_AUTHOR_CHARACTERS)
 
 
 def _check_files(request: PushRequest, *, max_files: int, max_bytes: int) -> None:
@@ -146,6 +148,8 @@ def _check_edges(edges: tuple[LineageEdge, ...]) -> None:
         numbers = [edge.weight, *edge.parameters.values()]
         if any(isinstance(n, float) and not math.isfinite(n) for n in numbers):
             raise _refused("lineage", "finite numbers", "NaN or infinity")
+    texts = (str(part) for edge in edges for pair in edge.parameters.items() for part in pair)
+    _check_text("lineage", "".join(texts), limit=MAX_LINEAGE_CHARACTERS)
 
 
 def _check_metrics(metrics: Mapping[str, float]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from registry.catalog.bases import mark_base_recorded, unrecorded_bases
+from registry.catalog.base_states import mark_base_recorded, unrecorded_bases
 from registry.catalog.database import Database
 from registry.catalog.errors import StoreAheadError
 from registry.catalog.refs import mark_moves_recorded, unrecorded_moves

@@ -13,15 +13,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic import ValidationError as BodyError
 
+from registry.base_names import base_key_of
 from registry.digest import Digest
 from registry.errors import RegistryError, ValidationError
 from registry.manifest_json import DigestText
-from registry.refs import AdapterName, RefKind
+from registry.refs import AdapterName, RefKind, check_namespace
 
 ADAPTERS = "adapters/"
 BASE_MODELS = "base_models/"
@@ -66,11 +67,12 @@ class BaseState:
         name: its canonical name.
         aliases: other names registered for it.
         config: its registered configuration, as it came, or None.
-        shapes: `(d_out, d_in)` by module.
+        shapes: `(d_out, d_in)` by module, true for everybody.
         merged_into: key of the base that it was folded into, or None.
         created_at: when it was first seen (UTC).
         updated_at: when this state began (UTC).
         sequence: number of the state, from 1.
+        learned: further shapes, by the namespace whose pushes told them.
     """
 
     key: str
@@ -82,6 +84,7 @@ class BaseState:
     created_at: str
     updated_at: str
     sequence: int
+    learned: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
 
 
 class _Body(BaseModel):
@@ -108,6 +111,7 @@ class _BaseBody(_Body):
     aliases: list[str]
     config: str | None
     shapes: dict[str, list[int]]
+    learned: dict[str, dict[str, list[int]]] = Field(default_factory=dict)
     merged_into: str | None
     created_at: str
     updated_at: str
@@ -200,7 +204,8 @@ def encode_base(state: BaseState) -> bytes:
         name=state.name,
         aliases=list(state.aliases),
         config=state.config,
-        shapes={module: list(shape) for module, shape in state.shapes.items()},
+        shapes=_listed(state.shapes),
+        learned={name: _listed(shapes) for name, shapes in state.learned.items()},
         merged_into=state.merged_into,
         created_at=state.created_at,
         updated_at=state.updated_at,
@@ -217,8 +222,11 @@ def decode_base(data: bytes, key: str) -> BaseState:
     """
     try:
         body = _BaseBody.model_validate_json(data)
-        shapes = {module: (d_out, d_in) for module, (d_out, d_in) in body.shapes.items()}
-    except (BodyError, ValueError) as error:
+        shapes = _paired(body.shapes)
+        learned = {check_namespace(n): _paired(told) for n, told in body.learned.items()}
+        for spelling in (body.name, *body.aliases):
+            base_key_of(spelling)
+    except (BodyError, ValueError, RegistryError) as error:
         raise _damaged(key, str(error)) from error
     if base_key(body.key, body.sequence) != key:
         raise _damaged(key, "it tells of another base model")
@@ -232,7 +240,16 @@ def decode_base(data: bytes, key: str) -> BaseState:
         created_at=body.created_at,
         updated_at=body.updated_at,
         sequence=body.sequence,
+        learned=learned,
     )
+
+
+def _listed(shapes: dict[str, tuple[int, int]]) -> dict[str, list[int]]:
+    return {module: list(shape) for module, shape in shapes.items()}
+
+
+def _paired(shapes: dict[str, list[int]]) -> dict[str, tuple[int, int]]:
+    return {module: (d_out, d_in) for module, (d_out, d_in) in shapes.items()}
 
 
 def _canonical(body: BaseModel) -> bytes:

@@ -35,12 +35,14 @@ class Principal:
     """Be somebody who was recognised.
 
     Attributes:
-        label: name for logs and the audit.
+        label: name for logs and the audit; two tokens may have the same.
         grants: role by namespace; `*` stands for every namespace.
+        id: what no other principal has, for limits.
     """
 
     label: str
     grants: Mapping[str, Role]
+    id: str = ""
 
     def may(self, role: Role, namespace: str) -> bool:
         """Tell whether this role, or a higher one, was granted in a namespace."""
@@ -122,7 +124,7 @@ class Tokens:
             raise InvalidTokenError
         if (token.last_used_at or "") < time_before(now, USE_NOTED_EVERY_S):
             self.database.write(lambda c: mark_used(c, token.id, time_text(now)))
-        return Principal(token.label or token.id, {token.namespace: token.role})
+        return Principal(token.label or token.id, {token.namespace: token.role}, token.id)
 
     def list(self, namespaces: Readable = None) -> tuple[TokenRecord, ...]:
         """Return the tokens of some namespaces, or all, newest first; never their secrets."""

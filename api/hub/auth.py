@@ -22,8 +22,8 @@ from api.settings import AuthMode, HubSettings
 from registry.catalog.errors import InvalidTokenError
 from registry.tokens import EVERYTHING, Principal, Role
 
-LOCAL = Principal("local", {EVERYTHING: Role.ADMIN})
-BOOTSTRAP = Principal("bootstrap", {EVERYTHING: Role.ADMIN})
+LOCAL = Principal("local", {EVERYTHING: Role.ADMIN}, "local")
+BOOTSTRAP = Principal("bootstrap", {EVERYTHING: Role.ADMIN}, "bootstrap")
 _REMEMBERED = 10_000
 
 

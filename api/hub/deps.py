@@ -46,8 +46,8 @@ def identify(request: Request, hub: Hub) -> Principal:
     """
     address = request.client.host if request.client else "local"
     principal = hub.doorkeeper.identify(request.headers.get("authorization"), address)
-    request.state.principal = principal.label
-    wait = hub.requests.spend(principal.label if hub.settings.needs_token else address)
+    request.state.principal, request.state.caller = principal.label, principal
+    wait = hub.requests.spend(principal.id if hub.settings.needs_token else address)
     if wait:
         raise RequestRateError("you send more requests than this hub allows", retry_after_s=wait)
     return principal
@@ -58,8 +58,9 @@ def caller_of(
     hub: HubDep,
     _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
 ) -> Principal:
-    """Return who is calling; see `identify`."""
-    return identify(request, hub)
+    """Return who is calling; see `identify`, which is not asked twice for one request."""
+    known: Principal | None = getattr(request.state, "caller", None)
+    return known or identify(request, hub)
 
 
 Caller = Annotated[Principal, Depends(caller_of)]

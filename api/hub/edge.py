@@ -52,7 +52,7 @@ def _host_allowed(host: str, allowed_hosts: tuple[str, ...]) -> bool:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return False
-    return is_loopback(name) or name in allowed_hosts or name == "testserver"
+    return is_loopback(name) or name in allowed_hosts
 
 
 def _from_web_page(headers: Headers, host: str) -> bool:
@@ -130,6 +130,7 @@ class _Exchange:
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = request_id.get()
             headers["X-Content-Type-Options"] = "nosniff"
+            headers["Cross-Origin-Resource-Policy"] = "same-origin"
         else:
             self.sent_bytes += len(message.get("body", b""))
         await self._send(message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -59,28 +59,38 @@ class RateLimiter:
 
 
 class UploadGate:
-    """Let only so many uploads be in flight at once."""
+    """Let only so many uploads be in flight at once, and of one caller only a part of them."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self._count = 0
+        self._share = min(most, max(4, most // 4))
+        self._held: Counter[str] = Counter()
 
     @contextmanager
-    def enter(self) -> Iterator[None]:
+    def enter(self, caller: str = "") -> Iterator[None]:
         """Hold one place while an upload is received.
 
+        Args:
+            caller: who may hold a part of the places only; empty where nobody is told apart.
+
         Raises:
-            UploadRateError: every place is taken.
+            UploadRateError: every place is taken, or the caller's part of them.
         """
         with self._lock:
-            if self._count >= self._most:
+            count = self._held.total()
+            if count >= self._most:
                 raise UploadRateError(
-                    f"{self._count} uploads are being received already", retry_after_s=2
+                    f"{count} uploads are being received already", retry_after_s=2
                 )
-            self._count += 1
+            if caller and self._held[caller] >= self._share:
+                raise UploadRateError(
+                    f"{self._share} uploads of yours are being received already", retry_after_s=2
+                )
+            self._held[caller] += 1
         try:
             yield
         finally:
             with self._lock:
-                self._count -= 1
+                self._held[caller] -= 1
+                self._held += Counter()  # forget who holds nothing

@@ -46,7 +46,7 @@ class JsonFormatter(logging.Formatter):
             line["request_id"] = current
         fields = getattr(record, "fields", None)
         if isinstance(fields, dict):
-            line |= fields
+            line |= {k: redact(v) if isinstance(v, str) else v for k, v in fields.items()}
         if record.exc_info:
             line["traceback"] = redact(self.formatException(record.exc_info))
         return json.dumps(line, default=str, ensure_ascii=False)

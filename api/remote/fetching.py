@@ -16,10 +16,11 @@ from typing import NoReturn
 import httpx2
 
 from api.client import HubClient, adapter_path
+from api.remote.answers import RETRYABLE_STATUS
 from api.remote.errors import HubError, HubUnreachableError
 from api.remote.hashed_file import HashedFile
 from api.remote.progress import Advance
-from api.remote.transport import RETRYABLE_STATUS, retry_after_s
+from api.remote.transport import retry_after_s
 from registry.digest import Digest, DigestMismatchError
 from registry.manifest_json import FileBody
 from registry.refs import AdapterName

@@ -10,9 +10,10 @@ import httpx2
 
 from api.client import HubClient, adapter_path
 from api.ranges import Span
+from api.remote.answers import RETRYABLE_STATUS
 from api.remote.errors import FileChangedError, HubError, HubUnreachableError
 from api.remote.progress import Advance
-from api.remote.transport import RETRYABLE_STATUS, retry_after_s
+from api.remote.transport import retry_after_s
 from api.schemas_requests import BlobIn
 from registry.digest import Digest
 from registry.refs import AdapterName

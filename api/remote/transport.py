@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,15 +13,12 @@ import httpx2
 from pydantic import BaseModel
 from pydantic import ValidationError as BodyError
 
+from api.remote.answers import RETRYABLE_STATUS, bounded, problem
 from api.remote.credentials import Access
 from api.remote.errors import HubError, HubUnreachableError, NotAHubError
 from api.remote.network import BulkTransport
 
 API = "/api/v1"
-MAX_ANSWER_BYTES = 64 << 20
-RETRYABLE_STATUS = frozenset({429, 502, 503, 504})
-_PROBLEM = "application/problem+json"
-_PROBLEM_MEMBERS = frozenset({"type", "title", "status", "detail", "instance", "hint", "code"})
 
 Answer = TypeVar("Answer", bound=BaseModel)
 Given = TypeVar("Given")
@@ -130,7 +126,7 @@ class Transport:
                 headers=headers,
                 follow_redirects=follow,
             ) as arriving:
-                response = _bounded(arriving, self.endpoint)
+                response = bounded(arriving, self.endpoint)
             self.check(response)
             return response
 
@@ -186,7 +182,7 @@ class Transport:
                 method, path, content=content, headers=dict(headers or {}), follow_redirects=follow
             ) as response:
                 if not response.is_success:
-                    self.check(_bounded(response, self.endpoint))
+                    self.check(bounded(response, self.endpoint))
                 self.check(response)
                 yield response
         except httpx2.TooManyRedirects as error:
@@ -205,52 +201,6 @@ class Transport:
         if response.is_redirect:
             raise NotAHubError(self.endpoint, f"it redirects to {response.headers.get('location')}")
         raise problem(response, self.endpoint)
-
-
-def _bounded(response: httpx2.Response, endpoint: str) -> httpx2.Response:
-    """Read an answer into memory, unless it has no end or was packed to burst there.
-
-    Raises:
-        NotAHubError: it is longer than any answer of a hub.
-    """
-    kept = bytearray()
-    if "content-encoding" in response.headers:  # nobody asked for one
-        raise NotAHubError(endpoint, "its answer is packed")
-    for chunk in response.iter_raw():
-        kept += chunk
-        if len(kept) > MAX_ANSWER_BYTES:
-            raise NotAHubError(endpoint, f"its answer is longer than {MAX_ANSWER_BYTES} bytes")
-    headers = [(k, v) for k, v in response.headers.multi_items() if k != "transfer-encoding"]
-    return httpx2.Response(
-        response.status_code, headers=headers, content=bytes(kept), request=response.request
-    )
-
-
-def problem(response: httpx2.Response, endpoint: str) -> HubError | NotAHubError:
-    """Return the error that a refusal tells."""
-    try:
-        value = json.loads(response.content)
-    except (ValueError, RecursionError):
-        value = None
-    kind = response.headers.get("content-type", "").partition(";")[0]
-    if kind != _PROBLEM or not isinstance(value, dict):
-        if response.status_code in RETRYABLE_STATUS:  # a proxy answers while the hub restarts
-            return HubError(
-                f"{endpoint} answered {response.status_code}",
-                status=response.status_code,
-                code=f"http-{response.status_code}",
-                extra={"retry_after_s": response.headers.get("retry-after")},
-            )
-        return NotAHubError(endpoint, f"status {response.status_code} without a problem")
-    extra = {key: item for key, item in value.items() if key not in _PROBLEM_MEMBERS}
-    extra.setdefault("retry_after_s", response.headers.get("retry-after"))
-    return HubError(
-        str(value.get("detail") or value.get("title") or "refused"),
-        status=response.status_code,
-        code=str(value.get("code", "")),
-        hint=str(value.get("hint") or ""),
-        extra={key: item for key, item in extra.items() if item not in (None, "")},
-    )
 
 
 def retry_after_s(error: HubError) -> float | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from api.hub.deps import Caller, HubDep, identify
+from api.hub.deps import Caller, HubDep, demand, identify
 from api.hub.metrics import CONTENT_TYPE
 from api.hub.problem_responses import problems
 from api.schemas import StatusBody, WhoamiBody
 from registry.catalog.values import AdapterQuery
 from registry.digest import Digest
+from registry.tokens import EVERYTHING, Role
 
 router = APIRouter(tags=["health"], responses=problems(403))
 
@@ -38,9 +39,12 @@ def ready(hub: HubDep) -> StatusBody:
     },
 )
 def metrics(request: Request, hub: HubDep) -> Response:
-    """Show the counters in Prometheus' text format; needs a token unless a setting opens it."""
+    """Show the counters in Prometheus' text format, which tell what all namespaces do together.
+
+    Needs a token that reads every namespace, unless a setting opens it.
+    """
     if not hub.settings.metrics_open:
-        identify(request, hub)
+        demand(identify(request, hub), EVERYTHING, Role.READ)
     return Response(hub.metrics.render(), media_type=CONTENT_TYPE)
 
 

@@ -18,7 +18,14 @@ from api.schemas_requests import PATTERN_REF, MissingIn, PushIn
 from registry.digest import Digest
 from registry.errors import RegistryError
 from registry.manifest_json import edge_value
-from registry.push_request import ANY, ExpectedHead, PushFile, PushRequest, PushResult
+from registry.push_request import (
+    ANY,
+    MAX_AUTHOR_CHARACTERS,
+    ExpectedHead,
+    PushFile,
+    PushRequest,
+    PushResult,
+)
 from registry.refs import DEFAULT_BRANCH, AdapterName, Reference
 
 router = APIRouter(
@@ -114,10 +121,16 @@ def _push_request(adapter: AdapterName, body: PushIn, author: str) -> PushReques
 
 
 def _author(claimed: str, label: str, *, known: bool) -> str:
-    """Return who pushes: a claim stands alone only where nobody can be told apart."""
+    """Return who pushes: a claim stands alone only where nobody can be told apart.
+
+    What is too long is cut from the claim, so that the token's label always ends the text.
+    """
     if not claimed:
         return label
-    return f"{claimed} ({label})"[:256] if known else claimed
+    if not known:
+        return claimed[:MAX_AUTHOR_CHARACTERS]
+    end = f" ({label})"
+    return claimed[: MAX_AUTHOR_CHARACTERS - len(end)] + end
 
 
 def _expected_head(body: PushIn) -> ExpectedHead:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request, Response
 
 from api.errors import ContentRangeError, LengthMissingError, TooLargeError
-from api.hub.deps import DigestDep, HubDep, WriteAdapter
+from api.hub.deps import Caller, DigestDep, HubDep, WriteAdapter
 from api.hub.problem_responses import problems
 from api.hub.route_kinds import RawPathRoute
 from api.hub.state import Hub
@@ -47,6 +47,7 @@ async def put_blob(
     request: Request,
     response: Response,
     adapter: WriteAdapter,
+    caller: Caller,
     digest: DigestDep,
     hub: HubDep,
     content_range: Annotated[
@@ -63,7 +64,8 @@ async def put_blob(
     """
     part = _announced(content_range, request.headers.get("content-length"))
     _check_size(part, hub.settings.max_file_bytes)
-    with hub.uploads.enter(), hub.metrics.uploads_in_flight.track_inprogress():
+    who = caller.id if hub.settings.needs_token else ""
+    with hub.uploads.enter(who), hub.metrics.uploads_in_flight.track_inprogress():
         offset = await _receive(request, adapter.namespace, digest, part=part)
     stored = offset == part.total
     response.status_code = 201 if stored else 202

@@ -13,9 +13,9 @@ from registry.base_shapes import join_shapes
 from registry.catalog.objects import insert_into
 from registry.catalog.tables import adapters, base_aliases, base_models
 from registry.catalog.values import Readable
-from registry.records import BaseState
 
 Shapes: TypeAlias = Mapping[str, tuple[int, int]]
+Learned: TypeAlias = Mapping[str, Shapes]
 _MAX_FOLDS = 16
 
 
@@ -28,7 +28,8 @@ class BaseEntry:
         key: its normalised name.
         name: its canonical name.
         config: its registered configuration, as it came, or None.
-        shapes: `(d_out, d_in)` by module.
+        shapes: `(d_out, d_in)` by module, true for everybody.
+        learned: further shapes, by the namespace whose pushes told them.
         created_at: when it was first seen (UTC).
         updated_at: when it last changed (UTC).
     """
@@ -38,8 +39,13 @@ class BaseEntry:
     name: str
     config: str | None
     shapes: Shapes
+    learned: Learned
     created_at: str
     updated_at: str
+
+    def known_to(self, namespace: str) -> Shapes:
+        """Return the shapes that hold for the pushes of a namespace."""
+        return {**self.learned.get(namespace, {}), **self.shapes}
 
 
 def find_base(connection: Connection, key: str, *, lock: bool = False) -> BaseEntry | None:
@@ -60,9 +66,12 @@ def find_base(connection: Connection, key: str, *, lock: bool = False) -> BaseEn
 
 
 def learn_base(
-    connection: Connection, name: str, *, key: str, shapes: Shapes, now: str
+    connection: Connection, name: str, *, key: str, namespace: str, shapes: Shapes, now: str
 ) -> tuple[int, bool]:
     """Return the row of a base model, made or widened by what a push tells of it.
+
+    What a push tells holds for its namespace alone: nobody can lock others out of a base by
+    pushing nonsense, nor learn from a refusal what they pushed.
 
     Returns:
         The row's number, and whether the base changed (and must be recorded in the store).
@@ -71,12 +80,13 @@ def learn_base(
         BaseShapeError: a module has another shape in this base.
     """
     base = find_base(connection, key)
-    if base is not None and not join_shapes(base.name, base.shapes, shapes):
+    if base is not None and not join_shapes(base.name, base.known_to(namespace), shapes):
         return base.number, False
     row = {
         "key": key,
         "name": name,
         "shapes": "{}",
+        "learned": "{}",
         "created_at": now,
         "updated_at": now,
         "sequence": 0,
@@ -89,8 +99,12 @@ def learn_base(
     if base is None:
         message = f"base model {key!r} vanished while it was learned"
         raise RuntimeError(message)
-    added = join_shapes(base.name, base.shapes, shapes)
-    change_base(connection, base.number, now=now, shapes={**base.shapes, **added})
+    added = join_shapes(base.name, base.known_to(namespace), shapes)
+    told = {namespace: {**base.learned.get(namespace, {}), **added}} if added else {}
+    values = {"learned": json.dumps({**base.learned, **told}, sort_keys=True)}
+    connection.execute(
+        update(base_models).where(base_models.c.id == base.number).values(values | _next_state(now))
+    )
     return base.number, True
 
 
@@ -110,6 +124,12 @@ def change_base(
     connection.execute(
         update(base_models).where(base_models.c.id == number).values(values | _next_state(now))
     )
+
+
+def add_learned(connection: Connection, number: int, learned: Learned) -> None:
+    """Let a base model know what was learned of another; its next state tells it."""
+    values = {"learned": json.dumps(learned, sort_keys=True)}
+    connection.execute(update(base_models).where(base_models.c.id == number).values(values))
 
 
 def _next_state(now: str) -> dict[str, Any]:
@@ -165,67 +185,31 @@ def list_bases(connection: Connection) -> list[BaseEntry]:
     return [_entry(row) for row in connection.execute(query.order_by(base_models.c.key))]
 
 
-def unrecorded_bases(connection: Connection, number: int | None = None) -> list[BaseState]:
-    """Return the states that the store was not told of yet: of one base, or of all."""
-    query = select(base_models).where(base_models.c.recorded.is_(False))
-    if number is not None:
-        query = query.where(base_models.c.id == number)
-    rows = connection.execute(query).all()
-    names = aliases_of(connection, [row.id for row in rows])
-    return [_state(row, names[row.id]) for row in rows]
-
-
-def mark_base_recorded(connection: Connection, states: Sequence[BaseState]) -> None:
-    """Note that the store was told of these states; a later state stays to be told."""
-    for state in states:
-        connection.execute(
-            update(base_models)
-            .where(base_models.c.key == state.key, base_models.c.sequence == state.sequence)
-            .values(recorded=True)
-        )
-
-
-def restore_base(connection: Connection, state: BaseState) -> None:
-    """Insert a base model as its record tells it."""
-    row = {
-        "key": state.key,
-        "name": state.name,
-        "config": state.config,
-        "shapes": json.dumps(state.shapes, sort_keys=True),
-        "merged_into": state.merged_into,
-        "created_at": state.created_at,
-        "updated_at": state.updated_at,
-        "sequence": state.sequence,
-        "recorded": True,
-    }
-    connection.execute(insert_into(connection, base_models).values(row))
-
-
 def base_number(connection: Connection, key: str) -> int | None:
     """Return the row of the base model with exactly this key."""
     number: int | None = connection.scalar(select(base_models.c.id).where(base_models.c.key == key))
     return number
 
 
-def _shapes(text: str) -> dict[str, tuple[int, int]]:
+def read_shapes(text: str) -> dict[str, tuple[int, int]]:
+    """Return the shapes that a row keeps as text."""
     return {module: (d_out, d_in) for module, (d_out, d_in) in json.loads(text).items()}
+
+
+def read_learned(text: str) -> dict[str, dict[str, tuple[int, int]]]:
+    """Return the learned shapes that a row keeps as text, by namespace."""
+    found = json.loads(text)
+    return {name: {m: (a, b) for m, (a, b) in shapes.items()} for name, shapes in found.items()}
 
 
 def _entry(row: Row[Any]) -> BaseEntry:
     return BaseEntry(
-        row.id, row.key, row.name, row.config, _shapes(row.shapes), row.created_at, row.updated_at
-    )
-
-
-def _state(row: Row[Any], names: Sequence[str]) -> BaseState:
-    return BaseState(
+        number=row.id,
         key=row.key,
         name=row.name,
-        aliases=tuple(names),
         config=row.config,
-        shapes=_shapes(row.shapes),
-        merged_into=row.merged_into,
+        shapes=read_shapes(row.shapes),
+        learned=read_learned(row.learned),
         created_at=row.created_at,
         updated_at=row.updated_at,
-        sequence=row.sequence,
     )

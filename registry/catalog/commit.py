@@ -85,7 +85,12 @@ def commit_draft(connection: Connection, draft: Draft, now: str) -> Committed:
     name, base, changed = manifest.adapter, None, False
     if draft.base_key is not None and manifest.base_model is not None:
         base, changed = learn_base(
-            connection, manifest.base_model, key=draft.base_key, shapes=draft.shapes, now=now
+            connection,
+            manifest.base_model,
+            key=draft.base_key,
+            namespace=name.namespace,
+            shapes=draft.shapes,
+            now=now,
         )
     entry = bind_adapter(connection, name, kind=manifest.config.kind, base=base, now=now)
     _hold_blobs(connection, draft, now)

@@ -7,6 +7,7 @@ work again when the database chose it as the victim of a deadlock: work must hav
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -132,12 +133,24 @@ def _open_engine(text: str) -> Engine:
         url = url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_size=10, max_overflow=20, pool_pre_ping=True)
-    if url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    if url.database and url.database != ":memory:":
+        _make_private(Path(url.database))
     engine = create_engine(url, pool_size=16, max_overflow=64)
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, if it is new, for its owner alone; SQLite gives its log the same rights."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise DatabaseError(
+            f"cannot open the database {path}: {error.strerror}",
+            hint="check ADAPTERS_DATABASE_URL and who may write there",
+        ) from error
 
 
 def _set_up_sqlite(raw: Any, _record: object) -> None:  # noqa: ANN401 -- the driver's own type

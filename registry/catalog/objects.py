@@ -15,7 +15,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, Table, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from registry.catalog.errors import BlobBusyError
+from registry.catalog.errors import BlobBusyError, QuotaExceededError
 from registry.catalog.tables import holdings, objects
 from registry.digest import Digest
 
@@ -145,6 +145,27 @@ def held_bytes(connection: Connection, namespace: str) -> int:
         select(func.sum(holdings.c.size_bytes)).where(holdings.c.namespace == namespace)
     )
     return int(total or 0)
+
+
+def has_room(
+    connection: Connection, namespace: str, digest: Digest, *, size_bytes: int, limit: int
+) -> bool:
+    """Let a namespace hold one blob more if there is room, or if it holds it already; always true.
+
+    Raises:
+        QuotaExceededError: it would hold more than it may.
+    """
+    wanted = held_bytes(connection, namespace) + size_bytes
+    if wanted > limit and not _holds(connection, namespace, digest):
+        raise QuotaExceededError(namespace, limit=limit, wanted=wanted)
+    return True
+
+
+def _holds(connection: Connection, namespace: str, digest: Digest) -> bool:
+    query = select(holdings.c.digest).where(
+        holdings.c.namespace == namespace, holdings.c.digest == digest.hex
+    )
+    return connection.execute(query).first() is not None
 
 
 def known(connection: Connection, digests: Sequence[Digest], kind: ObjectKind) -> set[Digest]:

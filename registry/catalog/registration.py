@@ -14,6 +14,7 @@ from registry.catalog.audit import append_audit
 from registry.catalog.bases import (
     BaseEntry,
     Shapes,
+    add_learned,
     aliases_of,
     base_number,
     change_base,
@@ -60,11 +61,13 @@ def register_base(connection: Connection, wanted: Registration, act: AuditEntry)
         raise AliasTakenError(wanted.name, owner.name)
     number = base_number(connection, key)
     if number is None:
-        number, _ = learn_base(connection, wanted.name, key=key, shapes={}, now=now)
+        number, _ = learn_base(connection, wanted.name, key=key, namespace="", shapes={}, now=now)
     base = _locked(connection, key)
     shapes = {**base.shapes, **wanted.shapes}
+    learned = dict(base.learned)
     for alias in _new_names(wanted.aliases, key):
-        shapes |= _adopt(connection, alias, base=base, shapes=shapes, now=now)
+        _adopt(connection, alias, base=base, shapes=shapes, learned=learned, now=now)
+    add_learned(connection, number, learned)
     change_base(connection, number, now=now, shapes=shapes, name=wanted.name, config=wanted.config)
     refresh_search(connection, adapters.c.base_id == number)
     append_audit(connection, act)
@@ -87,18 +90,26 @@ def _new_names(aliases: Sequence[str], key: str) -> list[str]:
 
 
 def _adopt(
-    connection: Connection, alias: str, *, base: BaseEntry, shapes: Shapes, now: str
-) -> dict[str, tuple[int, int]]:
-    """Let an alias stand for the base, and return the shapes that come with it."""
+    connection: Connection,
+    alias: str,
+    *,
+    base: BaseEntry,
+    shapes: dict[str, tuple[int, int]],
+    learned: dict[str, Shapes],
+    now: str,
+) -> None:
+    """Let an alias stand for the base, and add the shapes that come with it."""
     key = base_key_of(alias)
     other = find_base(connection, key, lock=True)
-    added: dict[str, tuple[int, int]] = {}
     if other is not None and other.number != base.number:
         if other.key != key:
             raise AliasTakenError(alias, other.name)
         if other.config is not None or aliases_of(connection, [other.number])[other.number]:
             raise AliasTakenError(alias, other.name)
-        added = join_shapes(base.name, shapes, other.shapes)
+        shapes |= join_shapes(base.name, shapes, other.shapes)
+        for namespace, told in other.learned.items():
+            known = learned.get(namespace, {})
+            join_shapes(base.name, {**known, **shapes}, told)
+            learned[namespace] = {**told, **known}
         fold_base(connection, other.number, into=base, now=now)
     set_alias(connection, alias, key=key, number=base.number)
-    return added

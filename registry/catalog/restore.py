@@ -9,7 +9,8 @@ from sqlalchemy import Connection, func, insert, select
 
 from registry.base_names import base_key_if_named, base_key_of
 from registry.catalog.adapters import refresh_search
-from registry.catalog.bases import base_number, find_base, restore_base, set_alias
+from registry.catalog.base_states import restore_base
+from registry.catalog.bases import base_number, find_base, set_alias
 from registry.catalog.objects import restore_holdings
 from registry.catalog.refs import restore_ref
 from registry.catalog.revisions import insert_revision

@@ -45,6 +45,7 @@ class BaseModelRow(Row, table=True):
     name: str = Field(sa_type=NAME)
     config: str | None = Field(default=None, sa_type=Text)
     shapes: str = Field(default="{}", sa_type=Text)
+    learned: str = Field(default="{}", sa_type=Text)
     merged_into: str | None = Field(default=None, sa_type=NAME)
     created_at: str = Field(sa_type=TIME)
     updated_at: str = Field(sa_type=TIME)

@@ -38,6 +38,22 @@ class UploadIncompleteError(ConflictError):
         self.actual = actual
 
 
+class OffsetMismatchError(ConflictError):
+    """Say that an upload does not continue where the staged bytes end.
+
+    Attributes:
+        offset: how many bytes are staged, and where to continue.
+    """
+
+    def __init__(self, digest: Digest, *, expected: int, actual: int) -> None:
+        super().__init__(
+            f"blob {digest.short} continues at byte {expected}, not at {actual}",
+            hint=f"send the bytes from {expected} on",
+        )
+        self.offset = self.expected = expected
+        self.actual = actual
+
+
 class UploadOverrunError(ValidationError):
     """Say that more bytes came than were announced."""
 
@@ -107,6 +123,7 @@ class UploadSession:
 
         Raises:
             UploadIncompleteError: bytes are missing still; what has come is kept.
+            OffsetMismatchError: what an earlier session delivered was collected meanwhile.
             DigestMismatchError: the bytes are not those of the digest; they are thrown away.
             StorageError: the disk or the store failed; what has come is kept.
         """
@@ -120,7 +137,7 @@ class UploadSession:
         """Check that what an earlier session delivered is in the store still."""
         if store.stat(self.digest) is None:
             marker_of(self._path).unlink(missing_ok=True)
-            raise UploadIncompleteError(self.digest, expected=self.size_bytes, actual=0)
+            raise OffsetMismatchError(self.digest, expected=0, actual=self.size_bytes)
 
     def _store(self, store: BlobStore) -> None:
         if not self.complete:

@@ -23,6 +23,7 @@ from registry.errors import ConflictError, StorageError, ValidationError
 from registry.storage.durable import PART_SUFFIX, disk_errors
 from registry.storage.upload_session import (
     MARKER_SUFFIX,
+    OffsetMismatchError,
     UploadSession,
     delivered_bytes,
     marker_of,
@@ -41,22 +42,6 @@ class UploadBusyError(ConflictError):
             hint="wait until it ends, then ask again what is missing",
         )
         self.digest = digest
-
-
-class OffsetMismatchError(ConflictError):
-    """Say that an upload does not continue where the staged bytes end.
-
-    Attributes:
-        offset: how many bytes are staged, and where to continue.
-    """
-
-    def __init__(self, digest: Digest, *, expected: int, actual: int) -> None:
-        super().__init__(
-            f"blob {digest.short} continues at byte {expected}, not at {actual}",
-            hint=f"send the bytes from {expected} on",
-        )
-        self.offset = self.expected = expected
-        self.actual = actual
 
 
 class BlobTooLargeError(ValidationError):

@@ -222,4 +222,8 @@ def _metadata(value: Json, file: str) -> Mapping[str, str]:
 
 
 def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= char <= "\udfff" for char in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -31,7 +31,7 @@ class JsonLimits:
 
     Attributes:
         max_depth: levels of nesting.
-        max_values: commas, hence array elements and object members.
+        max_values: commas, hence array elements and object members; and opening brackets.
         natural_numbers: refuse fractions, exponents and negative numbers.
     """
 
@@ -117,6 +117,13 @@ def _check_bounds(data: bytes, limits: JsonLimits) -> None:
             f"more than {limits.max_values} values",
             reason=Reason.JSON_SIZE,
             actual=f"{data.count(b',')} commas",
+        )
+    containers = data.count(b"[") + data.count(b"{")
+    if containers > limits.max_values:
+        raise JsonRuleError(
+            f"more than {limits.max_values} arrays and objects",
+            reason=Reason.JSON_SIZE,
+            actual=f"{containers} opening brackets",
         )
     brackets = _NOT_BRACKETS.sub(b"", data)
     rest = brackets

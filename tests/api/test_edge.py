@@ -40,6 +40,7 @@ def test_a_program_on_this_machine_passes(host: str) -> None:
         "localhost.evil.example",
         "127.0.0.1.evil.example",
         "user@localhost@evil.example",
+        "testserver",
         "0.0.0.0",
         "[::",
         "192.168.1.1",

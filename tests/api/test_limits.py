@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 
 import pytest
 
@@ -109,6 +110,19 @@ def test_uploads_are_counted_and_uncounted() -> None:
             pass
         assert caught.value.retry_after_s > 0
     with gate.enter():
+        pass
+
+
+def test_one_caller_holds_a_part_of_the_places_only() -> None:
+    gate = UploadGate(20)
+    with ExitStack() as held:
+        for _ in range(5):
+            held.enter_context(gate.enter("greedy"))
+        with pytest.raises(UploadRateError, match="yours"), gate.enter("greedy"):
+            pass
+        with gate.enter("modest"), gate.enter():
+            pass
+    with gate.enter("greedy"):
         pass
 
 

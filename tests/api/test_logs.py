@@ -28,6 +28,12 @@ def test_a_line_is_one_json_object() -> None:
     assert read["time"].endswith("Z")
 
 
+def test_a_token_in_a_path_is_blotted_out() -> None:
+    fields = {"path": "/api/v1/tokens/tern_" + "a" * 49, "status": 404}
+    read = json.loads(JsonFormatter().format(record("request", fields=fields)))
+    assert read["path"] == "/api/v1/tokens/[token]"
+
+
 def test_a_line_belongs_to_its_request() -> None:
     token = request_id.set("abc")
     try:

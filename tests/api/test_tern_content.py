@@ -11,7 +11,7 @@ from api.workflows.tern_content import read_tern
 from compress import Compeft, TernError, compress_adapter, compress_residual
 from registry.validation.adapter_summary import Kind
 from registry.validation.file_sources import BytesFile, LocalFile
-from tests.safetensors_files import good_file, lora
+from tests.safetensors_files import Array, good_file, lora
 
 METHOD = Compeft(density=0.5)
 
@@ -29,6 +29,8 @@ def test_it_carries_config_parameters_and_shapes(tern: Path, examples: Path) -> 
     assert content.parameters == {"F32": 110_592 + 770}
     assert len(content.module_shapes) == 18
     assert set(content.module_shapes.values()) == {(384, 384)}
+    assert content.compressible
+    assert content.kept_exactly.endswith("classifier.weight (2 tensors, 3,080 bytes)")
 
 
 def test_a_blob_and_a_file_say_the_same(tern: Path) -> None:
@@ -43,6 +45,33 @@ def test_a_residual_says_so(tmp_path: Path) -> None:
     base, tuned = tmp_path / "base.safetensors", tmp_path / "tuned.safetensors"
     compress_residual(tuned, base, tmp_path / "r.tern", method=METHOD)
     assert read_tern(LocalFile(tmp_path / "r.tern")).kind == Kind.FULL_RESIDUAL
+
+
+def test_names_like_loras_in_a_model_are_no_lora(tmp_path: Path) -> None:
+    weights = {"layer.lora_A.weight": np.ones((2, 8), np.float32)}
+    for name in ("base", "tuned"):
+        (tmp_path / f"{name}.safetensors").write_bytes(good_file(weights))
+    base, tuned = tmp_path / "base.safetensors", tmp_path / "tuned.safetensors"
+    compress_residual(tuned, base, tmp_path / "r.tern", method=METHOD)
+    content = read_tern(LocalFile(tmp_path / "r.tern"))
+    assert (content.kind, content.module_shapes) == (Kind.FULL_RESIDUAL, {})
+
+
+def test_a_sparse_delta_says_so(tmp_path: Path) -> None:
+    pairs: dict[str, Array] = {"w.indices": np.arange(9), "w.values": np.ones(9, np.float32)}
+    (tmp_path / "d.safetensors").write_bytes(good_file(pairs))
+    compress_adapter(tmp_path / "d.safetensors", tmp_path / "d.tern", method=METHOD)
+    content = read_tern(LocalFile(tmp_path / "d.tern"))
+    assert (content.kind, content.compressible) == (Kind.SPARSE_DELTA, True)
+    assert content.kept_exactly == "w.indices (1 tensors, 72 bytes)"
+
+
+def test_what_has_no_task_vector_says_so(tmp_path: Path) -> None:
+    (tmp_path / "m.safetensors").write_bytes(good_file({"w": np.ones(9, np.float32)}))
+    compress_adapter(tmp_path / "m.safetensors", tmp_path / "m.tern", method=METHOD)
+    content = read_tern(LocalFile(tmp_path / "m.tern"))
+    assert not content.compressible
+    assert content.kept_exactly.startswith("all 1 tensors (36 bytes)")
 
 
 @pytest.mark.parametrize("at", [0.05, 0.5, 0.99])

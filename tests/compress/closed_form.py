@@ -72,7 +72,7 @@ def predicted(
         if first[key]:
             result[key] = (1 + sign * scale).astype(original[key].dtype)
         else:
-            result[key] = stored(sign, scale, original[key].dtype) + np.float32(0)
+            result[key] = stored(sign, scale, original[key].dtype) + original[key].dtype.type(0)
     return result
 
 

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from compress import Compeft, compress_residual, decompress, inspect
+from compress import Compeft, compress_adapter, compress_residual, decompress, inspect
 from compress.compeft import Scope
 from compress.errors import BaseMismatchError, PickleRefusedError, SourceError
 from tests.compress.closed_form import published
@@ -179,6 +179,8 @@ def test_a_residual_is_inspected_without_its_base(models: Models, tmp_path: Path
     assert found.nonzero == report.nonzero
     assert [row.name for row in found.modules] == ["embed.weight", *sorted(base)[1:]]
     assert found.properties["base_sha256"]
+    assert found.warnings == ()
+    assert "vector_error" in inspect(tmp_path / "x.tern", against=tmp_path / "model").warnings[0]
     assert float(found.properties["vector_error"]) == pytest.approx(report.vector_error, rel=1e-3)
 
 
@@ -237,3 +239,55 @@ def test_the_real_tiny_model(test_data: Path, tmp_path: Path) -> None:
     decompress(tmp_path / "x.tern", tmp_path / "back.safetensors", base=source)
     check(model, base, load_file(tmp_path / "back.safetensors"), 0.2)
     assert report.size.lossy <= 1.02 * report.shannon_bytes + 1024
+
+
+def test_lora_names_in_a_full_model_are_plain_tensors(models: Models, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    shapes = {"m.q.lora_A.weight": (4, 16), "m.q.lora_B.weight": (16, 4), "m.q.weight": (16, 16)}
+    base = {key: rng.normal(size=shape).astype(np.float32) for key, shape in shapes.items()}
+    model = tuned(base)
+    report = compress_residual(*models(base, model), tmp_path / "x.tern", method=Compeft(0.2))
+    assert [row.name for row in report.modules] == sorted(shapes)
+    assert report.delta_error is None
+    assert report.vector_error is not None
+    decompress(tmp_path / "x.tern", tmp_path / "back.safetensors", base=tmp_path / "base")
+    check(model, base, load_file(tmp_path / "back.safetensors"), 0.2)
+    assert len(inspect(tmp_path / "x.tern").modules) == 3
+
+
+def test_differences_need_no_base(tmp_path: Path) -> None:
+    base = base_tensors()
+    moved = tuned(base)
+    differences = {key: moved[key] - base[key] for key in base}
+    differences["m.lora_A.weight"] = differences.pop("layers.0.q.weight")
+    (tmp_path / "residual" / "notes").mkdir(parents=True)
+    save_file({**differences, "steps": np.array([7])}, tmp_path / "residual" / "model.safetensors")
+    (tmp_path / "residual" / "notes" / "a.md").write_text("kept")
+    report = compress_adapter(
+        tmp_path / "residual", tmp_path / "small", method=Compeft(0.2), differences=True
+    )
+    assert report.treatment == "fine-tuned minus base"
+    assert report.exact_tensors == ("steps",)
+    decompress(tmp_path / "small", tmp_path / "back")
+    assert (tmp_path / "back" / "notes" / "a.md").read_text() == "kept"
+    signs, scale = published(differences, 0.2)
+    back = load_file(tmp_path / "back" / "model.safetensors")
+    for key, sign in signs.items():
+        np.testing.assert_array_equal(back[key], sign.astype(np.float32) * np.float32(scale))
+    seen = inspect(tmp_path / "small", against=tmp_path / "residual")
+    assert {row.name for row in seen.modules} == set(differences)
+    rows = {row.name: row.error for row in report.modules}
+    assert {row.name: row.error for row in seen.modules} == pytest.approx(rows, rel=1e-4)
+
+
+def test_differences_may_lie_in_shards(tmp_path: Path) -> None:
+    base = base_tensors()
+    homes = {}
+    for at, name in enumerate(sorted(base), 1):
+        homes[name] = f"model-{at:05}-of-{len(base):05}.safetensors"
+        save_file({name: base[name]}, tmp_path / homes[name])
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": homes}))
+    report = compress_adapter(tmp_path, tmp_path / "x" / "y.tern", differences=True)
+    assert report.parameters == sum(value.size for value in base.values())
+    decompress(tmp_path / "x" / "y.tern", tmp_path / "x" / "back")
+    assert set(load_file(tmp_path / "x" / "back" / "model.safetensors")) == set(base)

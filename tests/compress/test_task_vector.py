@@ -20,10 +20,14 @@ from compress.task_vector import (
     Part,
     TaskVector,
     classify,
+    find_parts,
+    is_sparse_delta,
     reason,
 )
 from compress.tensor_file import TensorInfo
 from compress.weights import open_weights
+from registry.validation.adapter_kinds import is_sparse_delta as registry_is_sparse
+from registry.validation.tensor_info import TensorInfo as RegistryTensor
 
 MakeRaw = Callable[..., Path]
 
@@ -179,3 +183,52 @@ def test_progress_counts_elements(make_raw: MakeRaw) -> None:
         list(vector.chunks(vector.parts))
         vector.finish()
     assert seen == [(10, 20), (20, 20), (20, 20), (20, 20)]
+
+
+def delta(more: dict[str, tuple[str, tuple[int, ...]]] | None = None) -> list[TensorInfo]:
+    """Describe a sparse delta of one tensor, some of it replaced."""
+    found = {"x.indices": ("I32", (5,)), "x.values": ("F16", (5,)), **(more or {})}
+    return [TensorInfo(name, dtype, shape) for name, (dtype, shape) in found.items()]
+
+
+def registry_agrees(infos: list[TensorInfo]) -> bool:
+    """Ask the hub's own rule, which looks for LoRA names first."""
+    theirs = [RegistryTensor(i.name, i.dtype, i.shape, 0, i.size_bytes) for i in infos]
+    named = any("lora" in info.name for info in infos)
+    return not named and registry_is_sparse(theirs)
+
+
+def test_the_values_of_a_sparse_delta_are_its_task_vector() -> None:
+    infos = delta()
+    assert is_sparse_delta(infos)
+    assert registry_agrees(infos)
+    assert find_parts(infos, LoraSettings()) == [Part(infos[1], Role.OTHER, Initial.ZERO)]
+    assert "sparse delta" in reason(LoraSettings(), infos)
+    assert find_parts(infos, LoraSettings("LORA")) == []
+    empty = delta({"x.indices": ("I32", (0,)), "x.values": ("F16", (0,))})
+    assert is_sparse_delta(empty)
+    assert find_parts(empty, LoraSettings()) == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"x.indices": ("I32", ())},
+        {"x.indices": ("I32", (4,))},
+        {"x.indices": ("F32", (5,))},
+        {"x.values": ("I32", (5,))},
+        {"y": ("F32", (5,))},
+        {"y.indices": ("I32", (5,)), "z.values": ("F32", (5,))},
+        {"y.lora_A.indices": ("I32", (5,)), "y.lora_A.values": ("F32", (5,))},
+    ],
+)
+def test_what_is_no_sparse_delta(more: dict[str, tuple[str, tuple[int, ...]]]) -> None:
+    assert not is_sparse_delta(delta(more))
+    assert not registry_agrees(delta(more))
+
+
+def test_plain_weights_are_kept_with_a_hint() -> None:
+    infos = [TensorInfo("model.q.weight", "F32", (3, 4))]
+    assert find_parts(infos, LoraSettings()) == []
+    assert "base model" in reason(LoraSettings(), infos)
+    assert "LoRA factors" in reason(LoraSettings(), [TensorInfo("q.lora_A", "F32", (3, 4))])

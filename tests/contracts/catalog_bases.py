@@ -64,6 +64,15 @@ class BaseContract:
         assert registry.bases.get("tiny").shapes[module] == (6, 4)
         assert registry.bases.register("tiny", config=BERT).shapes[module] == (32, 8)
 
+    def test_what_one_namespace_tells_binds_no_other(self, registry: Registry) -> None:
+        push(registry, "evil/x", adapter_files(0, d_out=10, modules=("layers.0.q", "layers.9.q")))
+        push(registry, "team/x", adapter_files(1, modules=("layers.0.q",)))
+        with pytest.raises(BaseShapeError):
+            push(registry, "team/y", adapter_files(2, d_out=10, modules=("layers.0.q",)))
+        seen = registry.bases.get("tiny", readable=frozenset({"team"})).shapes
+        assert dict(seen) == {"layers.0.q": (6, 4)}
+        assert set(registry.bases.get("tiny").shapes) == {"layers.0.q", "layers.9.q"}
+
     def test_an_alias_brings_two_bases_together(self, registry: Registry) -> None:
         push(registry, "team/x", adapter_files(0, base="nightly-build"))
         push(registry, "team/y", adapter_files(1, base="tiny", modules=("layers.7.q",)))

@@ -251,6 +251,15 @@ def test_many_tiny_segments_are_refused_soon(forge: Forge, tmp_path: Path) -> No
     assert time.perf_counter() - start < 5
 
 
+def test_many_tiny_blocks_are_refused_soon(forge: Forge) -> None:
+    """Fifteen bytes a block: who walked through all of them would be busy for long."""
+    path = forge(index_bytes(kept("b", 200_000)), exact=block(1, b"x", codec=0) * 200_000)
+    start = time.perf_counter()
+    with pytest.raises(TernDamagedError, match="cut short"):
+        TernFile(path)
+    assert time.perf_counter() - start < 5
+
+
 @pytest.mark.parametrize("size", [10, 100, 1000, 100_000])
 def test_random_streams_with_right_seals_never_crash(
     size: int, forge: Forge, tmp_path: Path

@@ -13,7 +13,7 @@ from registry.push_request import ANY, ExpectedHead
 from registry.refs import Reference
 from registry.service import Registry, RegistrySettings, open_registry
 from registry.storage.blobs import BlobNotFoundError
-from registry.storage.uploads import OffsetMismatchError
+from registry.storage.upload_session import OffsetMismatchError
 from tests.registry_kit import adapter_files, push
 
 NAME = "team/x"

@@ -450,6 +450,8 @@ def test_two_raw_files_are_one_adapter() -> None:
     assert set(summary.module_shapes) == {"a", "b"}
     assert summary.rank is None
     assert len(summary.weight_files) == 2
+    assert not summary.compressible
+    assert "push each alone" in summary.kept_exactly
 
 
 def sparse(count: int = 3) -> dict[str, Array]:
@@ -462,6 +464,9 @@ def sparse(count: int = 3) -> dict[str, Array]:
 def test_pairs_of_indices_and_values_are_a_sparse_delta() -> None:
     summary = inspect({"delta.safetensors": good_file(sparse())})
     assert (summary.kind, summary.encoding) == (Kind.SPARSE_DELTA, Encoding.RAW)
+    assert summary.compressible
+    assert summary.kept_exactly.startswith("layer.w.indices (1 tensors")
+    assert not inspect({"delta.safetensors": good_file(sparse(0))}).compressible
 
 
 @pytest.mark.parametrize(
@@ -469,6 +474,7 @@ def test_pairs_of_indices_and_values_are_a_sparse_delta() -> None:
     [
         {"layer.w.values": np.ones(4, np.float32)},
         {"layer.w.indices": np.ones(3, np.float32)},
+        {"layer.w.indices": np.array(3)},
         {"layer.w.values": np.ones(3, np.int64)},
         {"other": np.ones(3, np.float32)},
     ],
@@ -492,6 +498,8 @@ def test_dense_weights_are_accepted_when_declared(kind: Kind) -> None:
     summary = inspect(files, declared_kind=kind)
     assert summary.kind == kind
     assert summary.module_shapes == {"model.q": (6, 4)}
+    assert summary.compressible
+    assert ("its base model" in summary.kept_exactly) == (kind is Kind.FULL_MODEL)
 
 
 @pytest.mark.parametrize("files", [{}, {"README.md": b"x"}, {"config.json": b"{}"}])
@@ -536,6 +544,24 @@ def test_a_tern_without_a_config_is_a_raw_lora(path: str) -> None:
     assert unread.kind == Kind.TERN
     assert codes(unread)[0] == FindingCode.TERN_CONFIG_UNREAD
     assert unread.parameters == {}
+
+
+@pytest.mark.parametrize(
+    ("inside", "declared", "kind"),
+    [
+        (Kind.FULL_RESIDUAL, "full-model", "full-model"),
+        (Kind.FULL_RESIDUAL, "full-residual", "full-residual"),
+        (Kind.FULL_RESIDUAL, "", "full-residual"),
+        (Kind.SPARSE_DELTA, "full-model", "sparse-delta"),
+    ],
+)
+def test_a_compressed_model_may_be_declared_that_model(
+    inside: Kind, declared: str, kind: str
+) -> None:
+    content = TernContent(inside, compressible=False, kept_exactly="all")
+    files = {"x.tern": TERN_BYTES, "original/x.safetensors": good_file(lora(["q"]))}
+    summary = inspect(files, read_tern=lambda _: content, declared_kind=declared)
+    assert (summary.kind, summary.compressible, summary.kept_exactly) == (kind, False, "all")
 
 
 @pytest.mark.parametrize("source", ["experts/sst2", "adapters/sd15-catundchat"])

@@ -26,6 +26,14 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
+def test_nobody_else_reads_the_file_even_in_an_open_folder(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    database = Database(f"sqlite:///{tmp_path / 'x.sqlite'}")
+    migrate(database)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    database.close()
+
+
 def test_migrations_make_what_the_tables_say(database: Database) -> None:
     migrate(database)
     migrate(database)

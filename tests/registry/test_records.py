@@ -29,7 +29,9 @@ from registry.storage.blobs import check_record_key
 
 NAME = AdapterName("team", "x")
 MOVE = RefMove(NAME, RefKind.BRANCH, "a/b_c", Digest.of(b"r"), 3, "t1", "t0", "LORA", "org/tiny")
-BASE = BaseState("tiny", "org/Tiny", ("nick",), "{}", {"m": (6, 4)}, None, "t0", "t1", 2)
+BASE = BaseState(
+    "tiny", "org/Tiny", ("nick",), "{}", {"m": (6, 4)}, None, "t0", "t1", 2, {"team": {"n": (2, 3)}}
+)
 
 
 def is_ref(text: str) -> bool:
@@ -123,7 +125,10 @@ def test_a_damaged_or_misplaced_move_is_refused(change: dict[str, object]) -> No
 
 @pytest.mark.parametrize(
     "change",
-    [{"sequence": 1}, {"key": "other"}, {"shapes": {"m": [1]}}, {"aliases": "nick"}, {"x": 0}],
+    [
+        *({"sequence": 1}, {"key": "other"}, {"shapes": {"m": [1]}}, {"aliases": "nick"}),
+        *({"x": 0}, {"aliases": ["/"]}, {"learned": {"t": {"m": [1]}}}, {"learned": {"../x": {}}}),
+    ],
 )
 def test_a_damaged_or_misplaced_base_is_refused(change: dict[str, object]) -> None:
     body = json.loads(encode_base(BASE)) | change

@@ -39,7 +39,8 @@ REFUSED: dict[str, tuple[bytes, Reason]] = {
     "duplicate key by escape": (b'{"a": 1, "\\u0061": 2}', Reason.JSON_DUPLICATE),
     "nine levels": (b"[" * 9 + b"]" * 9, Reason.JSON_DEPTH),
     "nine mixed levels": (b'{"a":[' * 5 + b"]}" * 5, Reason.JSON_DEPTH),
-    "a million open brackets": (b"[" * 1_000_000, Reason.JSON_DEPTH),
+    "very many empty arrays": (b"[" + b"[]" * 100_001 + b"]", Reason.JSON_SIZE),
+    "a million open brackets": (b"[" * 1_000_000, Reason.JSON_SIZE),
     "too many values": (b"[" + b"0," * 100_001 + b"0]", Reason.JSON_SIZE),
 }
 

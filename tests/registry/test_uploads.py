@@ -15,14 +15,12 @@ from registry.errors import ConflictError, StorageError, ValidationError
 from registry.storage.blobs import BlobStore
 from registry.storage.blobs_local import LocalBlobStore
 from registry.storage.blobs_memory import MemoryBlobStore
-from registry.storage.upload_session import UploadIncompleteError, UploadOverrunError
-from registry.storage.uploads import (
-    BlobTooLargeError,
+from registry.storage.upload_session import (
     OffsetMismatchError,
-    StagingFullError,
-    UploadBusyError,
-    Uploads,
+    UploadIncompleteError,
+    UploadOverrunError,
 )
+from registry.storage.uploads import BlobTooLargeError, StagingFullError, UploadBusyError, Uploads
 from tests.contracts.blob_store import race, sample
 
 DATA = sample(3 * CHUNK_BYTES + 17)
