@@ -214,7 +214,12 @@ def _is_named(descriptor: int, path: Path) -> bool:
 
 
 def _discard(path: Path, *, unchanged_since: float) -> bool:
-    """Remove a staged file unless a session holds it or wrote to it since."""
+    """Remove a staged file unless a session holds it or wrote to it since.
+
+    What was written to is not even locked, so that nobody who continues it is turned away.
+    """
+    if path.stat().st_mtime > unchanged_since:
+        return False
     descriptor = _lock_file(path, create=False)
     if descriptor is None:
         return False

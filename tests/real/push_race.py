@@ -14,9 +14,18 @@ from registry.refs import Reference
 from registry.service import Registry, RegistrySettings, open_registry
 from registry.storage.blobs import BlobNotFoundError
 from registry.storage.upload_session import OffsetMismatchError
+from registry.storage.uploads import UploadBusyError
 from tests.registry_kit import adapter_files, push
 
 NAME = "team/x"
+# What a client meets whose blobs are collected under its hands, and answers by trying again.
+TRANSIENT = (
+    BlobsMissingError,
+    BlobBusyError,
+    BlobNotFoundError,
+    OffsetMismatchError,
+    UploadBusyError,
+)
 SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -55,7 +64,13 @@ def stubborn_push(registry: Registry, seed: int, head: ExpectedHead) -> None:
     """Push, and again whenever the collector took what had been sent."""
     files = adapter_files(seed)
     for _ in range(300):
-        with suppress(BlobsMissingError, BlobBusyError, BlobNotFoundError, OffsetMismatchError):
+        with suppress(
+            BlobsMissingError,
+            BlobBusyError,
+            BlobNotFoundError,
+            OffsetMismatchError,
+            UploadBusyError,
+        ):
             push(registry, NAME, files, message=str(seed), expected_head=head)
             return
     push(registry, NAME, files, message=str(seed), expected_head=head)
@@ -66,6 +81,6 @@ def collect(course: Course, stop: Event) -> None:
     registry = course.open()
     taken = 0
     while not stop.is_set():
-        taken += len(registry.collector.collect(0.005).blobs)
+        taken += len(registry.collector.collect(0.05).blobs)
     (course.folder / "taken").write_text(str(taken))
     registry.close()
