@@ -8,13 +8,25 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from registry.catalog.errors import BlobBusyError, BlobsMissingError
 from registry.catalog.values import AdapterQuery, RevisionRecord
 from registry.digest import Digest
 from registry.push_request import PushFile, PushRequest, PushResult
 from registry.refs import AdapterName, Reference
 from registry.service import Registry, RegistrySettings, open_registry
+from registry.storage.blobs import BlobNotFoundError
+from registry.storage.upload_session import OffsetMismatchError
+from registry.storage.uploads import UploadBusyError
 from tests.safetensors_files import config, good_file, lora
 
+# What a client meets whose blobs are collected under its hands, and answers by trying again.
+TRANSIENT = (
+    BlobsMissingError,
+    BlobBusyError,
+    BlobNotFoundError,
+    OffsetMismatchError,
+    UploadBusyError,
+)
 MODULES = ("layers.0.q", "layers.0.v")
 
 

@@ -13,7 +13,6 @@ from sqlalchemy import Connection, Update
 from registry.catalog.collection import candidates, condemn
 from registry.catalog.errors import (
     BlobBusyError,
-    BlobsMissingError,
     DatabaseNotEmptyError,
     StoreAheadError,
 )
@@ -28,10 +27,7 @@ from registry.manifest import LineageEdge, Operation
 from registry.records import manifest_key
 from registry.refs import AdapterName, Reference, RefKind
 from registry.service import Registry
-from registry.storage.blobs import BlobNotFoundError
-from registry.storage.upload_session import OffsetMismatchError
-from registry.storage.uploads import UploadBusyError
-from tests.registry_kit import Place, adapter_files, at, push, send, snapshot
+from tests.registry_kit import TRANSIENT, Place, adapter_files, at, push, send, snapshot
 
 NAME = AdapterName("team", "x")
 LATER = "2027-01-01T00:00:00.000Z"
@@ -55,16 +51,6 @@ def intact(registry: Registry) -> None:
     """Check that every revision has every byte."""
     bad = [verdict for verdict in registry.verifier.verify() if not verdict.ok]
     assert not bad
-
-
-# What a client meets whose blobs are collected under its hands, and answers by trying again.
-TRANSIENT = (
-    BlobsMissingError,
-    BlobBusyError,
-    BlobNotFoundError,
-    OffsetMismatchError,
-    UploadBusyError,
-)
 
 
 class CollectionContract:
@@ -270,13 +256,7 @@ class CollectionContract:
         """Push again and again, as a client does whose blobs are collected under its hands."""
         files = adapter_files(worker * 100 + number) | {"README.md": b"shared by all"}
         for _ in range(500):
-            with suppress(
-                BlobsMissingError,
-                BlobBusyError,
-                BlobNotFoundError,
-                OffsetMismatchError,
-                UploadBusyError,
-            ):
+            with suppress(*TRANSIENT):
                 push(registry, f"w{worker}/x", files, message=str(number))
                 return
         push(registry, f"w{worker}/x", files, message=str(number))

@@ -18,14 +18,6 @@ from registry.storage.uploads import UploadBusyError
 from tests.registry_kit import adapter_files, push
 
 NAME = "team/x"
-# What a client meets whose blobs are collected under its hands, and answers by trying again.
-TRANSIENT = (
-    BlobsMissingError,
-    BlobBusyError,
-    BlobNotFoundError,
-    OffsetMismatchError,
-    UploadBusyError,
-)
 SPAWN = multiprocessing.get_context("spawn")
 
 
