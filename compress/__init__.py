@@ -12,13 +12,19 @@ from compress.compeft import Compeft, Scope
 from compress.decode import decompress
 from compress.errors import CompressError, TernError
 from compress.inspection import inspect
+from compress.lossless import Lossless
+from compress.rate_distortion import Gain, Heads, Rd
 from compress.reports import CompressionReport, Inspection
 
 __all__ = [
     "Compeft",
     "CompressError",
     "CompressionReport",
+    "Gain",
+    "Heads",
     "Inspection",
+    "Lossless",
+    "Rd",
     "Scope",
     "TernError",
     "compress_adapter",

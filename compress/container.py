@@ -1,18 +1,20 @@
 """Describe the `.tern` container: what its index says and how the index is written.
 
-A `.tern` is a valid safetensors file with up to three U8 tensors, in this order:
+A `.tern` is a valid safetensors file with up to four U8 tensors, in this order:
 
     index   32 bytes of seal, then the index, deflated with the words of `dictionary.py`
     trits   segments of `entropy.py`, one after another
     exact   blocks of `exact_blocks.py`, one after another; absent where nothing is kept exactly
 
 The seal is the sha256 of the whole file with the seal's own 32 bytes left out, so that no bit can
-change unnoticed. `__metadata__` names format, version, method, parameters, the digest of what was
-compressed and the measured error. The index names every tensor with its type and shape and says
-which role and scale it has; it also carries the config and the metadata of the file that was
-compressed. Trits stand in order of role, then of the tensor table; exact tensors in order of
-element width, then of the table. Readers refuse what they do not know: another version, another
-method, another tensor in the file.
+change unnoticed. The method `rd` has `layers` instead of trits, and last, so that a file that ends
+after some layers is a coarser adapter (`layers.py`): there the seal covers header and index, and
+the index holds a digest of every other part. `__metadata__` names format, version, method,
+parameters, the digest of what was compressed and the measured error. The index names every tensor
+with its type and shape and says which role and scale it has; it also carries the config and the
+metadata of the file that was compressed. Trits stand in order of role, then of the tensor table;
+exact tensors in order of element width, then of the table. Readers refuse what they do not know:
+another version, another method, another tensor in the file.
 """
 
 from __future__ import annotations
@@ -26,24 +28,28 @@ from typing import TypeVar
 
 import numpy as np
 
-from compress import dictionary
+from compress import dictionary, layers
 from compress.adapter import SourceKind
 from compress.dtypes import DTYPE_BITS, DTYPE_CODES, WEIGHT_DTYPES, cast
 from compress.errors import TernDamagedError
+from compress.layers import Layers
 from compress.lora import Role
 from compress.names import ByteReader, ByteWriter, read_names, table_order, write_names
 from compress.task_vector import Initial
 from compress.tensor_file import MAX_DIMENSIONS, MAX_NAME_CHARS, TensorInfo
 
 FORMAT = "tern"
-VERSION = "1"
-METHODS = ("compeft",)
+#: What is written. Version 2 may hold grouped segments of trits and exact blocks of codec 2 and 3.
+VERSION = "2"
+VERSIONS = ("1", VERSION)
+COMPEFT, RD, LOSSLESS = "compeft", "rd", "lossless"
+METHODS = (COMPEFT, RD, LOSSLESS)
 SEAL_BYTES = 32
 MAX_INDEX_BYTES = 32 << 20
 MAX_TENSORS = 1 << 18
 MAX_HEADER_BYTES = 1 << 16
 PLAIN_METADATA = {"format": "pt"}
-INDEX, TRITS, EXACT = "index", "trits", "exact"
+INDEX, TRITS, EXACT, HEADS, LAYERS = "index", "trits", "exact", "heads", "layers"
 _WEIGHTS_NAME = re.compile(r"[^./\\][^/\\]{0,200}\.safetensors")
 Kind = TypeVar("Kind", SourceKind, Role, Initial)
 
@@ -76,6 +82,7 @@ class Index:
         metadata: the `__metadata__` of the weights.
         scales: what +1 stands for, by group.
         tensors: all tensors, in the order of the table.
+        layers: how the layers of the method `rd` lie, None for other methods.
     """
 
     kind: SourceKind
@@ -84,11 +91,18 @@ class Index:
     metadata: dict[str, str]
     scales: tuple[float, ...]
     tensors: tuple[Stored, ...] = field(default=())
+    layers: Layers | None = None
 
     @property
     def coded(self) -> list[Stored]:
         """List the tensors of the stream of trits, in its order."""
-        return sorted((t for t in self.tensors if t.role is not Role.EXACT), key=lambda t: t.role)
+        coded = (t for t in self.tensors if t.role not in {Role.EXACT, Role.HEAD})
+        return sorted(coded, key=lambda t: t.role)
+
+    @property
+    def heads(self) -> list[Stored]:
+        """List the tensors that are rounded to few bits, in their order."""
+        return [t for t in self.tensors if t.role is Role.HEAD]
 
     @property
     def exact(self) -> list[Stored]:
@@ -124,13 +138,22 @@ def encode_index(index: Index) -> bytes:
     if len(index.scales) > 1:
         out.numbers(tensor.group for tensor in index.tensors)
     plain = index.metadata == PLAIN_METADATA
-    out.block(b"" if plain else json.dumps(index.metadata, separators=(",", ":")).encode())
+    if index.layers is None:
+        out.block(b"" if plain else json.dumps(index.metadata, separators=(",", ":")).encode())
+    else:
+        _write_metadata(out, {} if plain else index.metadata, plain=plain)
     out.block(index.config)
+    if index.layers is not None:
+        layers.write(out, index.layers)
     return dictionary.deflate(bytes(out.data))
 
 
-def decode_index(data: bytes) -> Index:
+def decode_index(data: bytes, *, layered: bool = False) -> Index:
     """Read an index and check that it makes sense.
+
+    Args:
+        data: the deflated index.
+        layered: it belongs to a file with layers.
 
     Raises:
         TernDamagedError: it does not.
@@ -151,10 +174,11 @@ def decode_index(data: bytes) -> Index:
         _stored(info, code, group, count)
         for info, code, group in zip(infos, codes, groups, strict=True)
     ]
-    metadata = _read_metadata(source.block())
+    metadata = _read_columns(source) if layered else _read_metadata(source.block())
     config = source.block()
+    layout = layers.read(source) if layered else None
     source.finish()
-    index = Index(kind, weights_name, config, metadata, scales, tuple(tensors))
+    index = Index(kind, weights_name, config, metadata, scales, tuple(tensors), layout)
     if unrepresentable := overflowing(index):
         raise TernDamagedError("a scale does not fit its tensor's type", field=unrepresentable[0])
     return index
@@ -217,6 +241,35 @@ def _text(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         raise TernDamagedError("text is not UTF-8", field="index") from error
+
+
+def _write_metadata(out: ByteWriter, metadata: dict[str, str], *, plain: bool) -> None:
+    """Write keys as names are written, then the values: uploads tell a rank for every module."""
+    odd = [key for key in metadata if not key.isprintable()]
+    keys = table_order(key for key in metadata if key not in odd)
+    rest = {key: metadata[key] for key in odd}
+    out.number(len(keys))
+    write_names(out, keys)
+    out.block(json.dumps([metadata[key] for key in keys], separators=(",", ":")).encode())
+    nothing = plain or (keys and not rest)
+    out.block(b"" if nothing else json.dumps(rest).encode())
+
+
+def _read_columns(source: ByteReader) -> dict[str, str]:
+    keys = read_names(source, source.number())
+    try:
+        values = json.loads(source.block())
+    except (ValueError, RecursionError) as error:
+        raise TernDamagedError(
+            "the metadata of the weights cannot be read", field="index"
+        ) from error
+    strings = isinstance(values, list) and all(isinstance(value, str) for value in values)
+    if not strings or len(values) != len(keys):
+        raise TernDamagedError("the metadata of the weights is not valid", field="index")
+    odd = source.block()
+    if not keys:
+        return _read_metadata(odd)
+    return dict(zip(keys, values, strict=True)) | (_read_metadata(odd) if odd else {})
 
 
 def _read_metadata(data: bytes) -> dict[str, str]:

@@ -18,14 +18,27 @@ from typing import Self
 import numpy as np
 
 from compress import container, entropy, exact_blocks
-from compress.container import EXACT, INDEX, SEAL_BYTES, TRITS
+from compress.container import EXACT, HEADS, INDEX, LAYERS, SEAL_BYTES, TRITS
 from compress.dtypes import Array
-from compress.errors import SourceError, TernDamagedError, TernTooLargeError, TernVersionError
-from compress.lora import Role
+from compress.errors import (
+    OptionError,
+    SourceError,
+    TernDamagedError,
+    TernTooLargeError,
+    TernVersionError,
+)
+from compress.layers import DIGEST_BYTES, Layers
 from compress.tensor_file import TensorFile
 
 DEFAULT_MAX_DECODED_BYTES = 64 << 30
 _HASH_BYTES = 1 << 20
+#: Trits come in a run for every role: exact has none, but the first files counted it.
+_TRIT_RUNS = 4
+_PARTS = {
+    container.COMPEFT: (INDEX, TRITS, EXACT),
+    container.LOSSLESS: (INDEX, EXACT),
+    container.RD: (INDEX, EXACT, HEADS, LAYERS),
+}
 
 
 class TernFile:
@@ -35,16 +48,34 @@ class TernFile:
         metadata: its `__metadata__`.
         index: what it holds.
         part_bytes: size of header, index, trits and exact in bytes.
+        layer_count: how many layers are there to decode, 0 for a method without layers.
+
+    A file with layers may end after any of them if `layers` says that so few are wanted.
 
     Raises:
         TernDamagedError: it is not whole.
         TernVersionError: it is of a version or method that is not understood.
         TernTooLargeError: it decodes to more than `max_decoded_bytes`.
+        OptionError: fewer than one layer is wanted.
     """
 
-    def __init__(self, path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES,
+        layers: int | None = None,
+    ) -> None:
         self.path = path
-        self._file = _open(path)
+        if layers is not None and layers < 1:
+            raise OptionError(
+                "so few layers are nothing",
+                field="layers",
+                expected="1 or more",
+                actual=str(layers),
+            )
+        self._wanted_layers = layers
+        self._file = _open(path, cut=layers is not None)
         with ExitStack() as opened:
             opened.callback(self._file.close)
             try:
@@ -63,7 +94,13 @@ class TernFile:
     def part_bytes(self) -> dict[str, int]:
         """Count the bytes of the header, of index, trits and exact."""
         sizes = {name: info.size_bytes for name, info in self._file.tensors.items()}
-        return {"header": self._file.data_start, INDEX: 0, TRITS: 0, EXACT: 0, **sizes}
+        parts = dict.fromkeys((INDEX, TRITS, EXACT, HEADS, LAYERS), 0)
+        return {"header": self._file.data_start, **parts, **sizes}
+
+    @property
+    def method(self) -> str:
+        """Name the method that the file was made with."""
+        return self.metadata["method"]
 
     def segments(self) -> Iterator[Array]:
         """Decode the trits, one segment after another."""
@@ -80,6 +117,18 @@ class TernFile:
         return exact_blocks.ExactReader(
             self._file.read_bytes(EXACT, start, stop) for start, stop, _ in walk
         )
+
+    def part(self, name: str) -> bytes:
+        """Read a whole part; one that is absent is empty."""
+        return self._file.read_bytes(name) if name in self._file.tensors else b""
+
+    def heads(self) -> bytes:
+        """Read the part of the heads that are rounded to few bits."""
+        return self.part(HEADS)
+
+    def layer_bytes(self, start: int, stop: int) -> bytes:
+        """Read bytes [start, stop) of the layers."""
+        return self._file.read_bytes(LAYERS, start, stop)
 
     def close(self) -> None:
         """Close the file."""
@@ -99,16 +148,29 @@ class TernFile:
     def _check(self, max_decoded_bytes: int) -> None:
         self.metadata = self._file.metadata
         self._check_version()
+        self.layer_count = 0
+        if self._wanted_layers is not None and self.method != container.RD:
+            raise OptionError(
+                "this file has no layers",
+                file=self.path.name,
+                field="layers",
+                expected=f"the method {container.RD}",
+                actual=self.method,
+            )
         self._check_parts()
-        self._check_seal()
-        self.index = container.decode_index(self._file.read_bytes(INDEX, SEAL_BYTES))
+        layered = self.method == container.RD
+        self._check_seal(layered=layered)
+        body = self._file.read_bytes(INDEX, SEAL_BYTES)
+        self.index = container.decode_index(body, layered=layered)
         self._check_size(max_decoded_bytes)
+        if self.index.layers is not None:
+            self.layer_count = self._check_layers(self.index.layers)
         self._check_streams()
 
     def _check_version(self) -> None:
         for key, known in (
             ("format", (container.FORMAT,)),
-            ("version", (container.VERSION,)),
+            ("version", container.VERSIONS),
             ("method", container.METHODS),
         ):
             if self.metadata.get(key) not in known:
@@ -123,11 +185,12 @@ class TernFile:
 
     def _check_parts(self) -> None:
         found = tuple(self._file.tensors)
-        if found not in {(INDEX, TRITS), (INDEX, EXACT), (INDEX, TRITS, EXACT), (INDEX,)}:
+        allowed = _PARTS[self.method]
+        if found[:1] != (INDEX,) or found != tuple(name for name in allowed if name in found):
             raise TernDamagedError(
                 "the parts are not those of a .tern file",
                 field="header",
-                expected="index, trits, exact",
+                expected=", ".join(allowed),
                 actual=", ".join(found)[:80],
             )
         infos = self._file.tensors.values()
@@ -136,14 +199,16 @@ class TernFile:
         if self._file.tensors[INDEX].size_bytes < SEAL_BYTES:
             raise TernDamagedError("the seal is absent", field="index")
 
-    def _check_seal(self) -> None:
+    def _check_seal(self, *, layered: bool) -> None:
         digest = hashlib.sha256()
         seal_at = self._file.data_start
+        left = self._file.tensors[INDEX].size_bytes - SEAL_BYTES if layered else self.size_bytes
         with self.path.open("rb") as file:
             digest.update(file.read(seal_at))
             seal = file.read(SEAL_BYTES)
-            while chunk := file.read(_HASH_BYTES):
+            while left and (chunk := file.read(min(_HASH_BYTES, left))):
                 digest.update(chunk)
+                left -= len(chunk)
         if digest.digest() != seal:
             raise TernDamagedError(
                 "the file is damaged: its bytes are not those that its seal was made from",
@@ -163,14 +228,62 @@ class TernFile:
                 hint="raise the limit if the file comes from someone you trust",
             )
 
+    def _check_layers(self, layers: Layers) -> int:
+        """Compare every part with its digest; give how many layers there are to decode."""
+        others = [name for name in self._file.tensors if name not in {INDEX, LAYERS}]
+        found = tuple(self._digest(name, 0, None) for name in others)
+        if found != layers.parts:
+            raise TernDamagedError("a part is not the one that the index names", field="digest")
+        there = self.part_bytes[LAYERS]
+        if self._wanted_layers is not None:
+            there = min(there, layers.start(self._wanted_layers))
+        count = sum(layers.start(number + 1) <= there for number in range(len(layers.sizes)))
+        if (self._wanted_layers or 0) > len(layers.sizes):
+            raise OptionError(
+                "there are not so many layers",
+                file=self.path.name,
+                field="layers",
+                expected=f"1 to {len(layers.sizes)}",
+                actual=str(self._wanted_layers),
+            )
+        if self._wanted_layers is None and layers.start(count) != there:
+            raise TernDamagedError(
+                "the file does not end after a layer",
+                field=LAYERS,
+                expected=" or ".join(str(layers.start(n + 1)) for n in range(len(layers.sizes))),
+                actual=str(there),
+            )
+        if count < min(len(layers.sizes), self._wanted_layers or 1):
+            raise TernDamagedError(
+                "there are fewer layers than are wanted",
+                field=LAYERS,
+                expected=str(self._wanted_layers or 1),
+                actual=str(count),
+            )
+        for number in range(count):
+            stop = layers.start(number + 1)
+            if self._digest(LAYERS, layers.start(number), stop) != layers.digests[number]:
+                raise TernDamagedError(
+                    "a layer is not the one that the index names", field=f"layer {number + 1}"
+                )
+        return count
+
+    def _digest(self, part: str, start: int, stop: int | None) -> bytes:
+        digest = hashlib.sha256()
+        stop = self._file.tensors[part].size_bytes if stop is None else stop
+        for at in range(start, stop, _HASH_BYTES):
+            digest.update(self._file.read_bytes(part, at, min(at + _HASH_BYTES, stop)))
+        return digest.digest()[:DIGEST_BYTES]
+
     def _check_streams(self) -> None:
         """Compare streams and index, and stop as soon as they cannot agree any more."""
-        trits, exact = self.index.coded, self.index.exact
+        trits = self.index.coded if self.index.layers is None else []
+        exact = self.index.exact
         needed = {
             TRITS: container.trit_count(trits),
             EXACT: sum(tensor.info.size_bytes for tensor in exact),
         }
-        runs = {TRITS: len(Role), EXACT: len(exact)}
+        runs = {TRITS: _TRIT_RUNS, EXACT: len(exact)}
         whole = {TRITS: entropy.MAX_SEGMENT_TRITS, EXACT: exact_blocks.BLOCK_BYTES}
         for part, walk in (
             (TRITS, self._walk(TRITS, entropy.HEAD_BYTES, _segment_sizes)),
@@ -237,9 +350,9 @@ class TritReader:
         return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.int8), *pieces])
 
 
-def _open(path: Path) -> TensorFile:
+def _open(path: Path, *, cut: bool) -> TensorFile:
     try:
-        return TensorFile(path, max_header_bytes=container.MAX_HEADER_BYTES)
+        return TensorFile(path, max_header_bytes=container.MAX_HEADER_BYTES, cut=cut)
     except SourceError as error:
         raise TernDamagedError(
             error.message,

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, cast
 
 import numpy as np
 
-from compress import container, entropy
-from compress.container import EXACT, INDEX, SEAL_BYTES, TRITS
+from compress import container, entropy, layers
+from compress.container import EXACT, HEADS, INDEX, LAYERS, SEAL_BYTES, TRITS
 from compress.dtypes import Array
 from compress.exact_blocks import ExactWriter
+from compress.layers import Layers
 from compress.tensor_file import header_bytes
 
 _SPOOL_BYTES = 32 << 20
@@ -60,23 +62,44 @@ class TernWriter:
     def finish(self, index: container.Index, metadata: Mapping[str, str]) -> dict[str, int]:
         """Write the file; give the bytes of each part, the header among them."""
         self.exact.finish()
+        streams = {TRITS: self._trits, EXACT: self._exact}
         body = container.encode_index(index)
-        sizes = {
-            INDEX: SEAL_BYTES + len(body),
-            TRITS: self._trits.tell(),
-            EXACT: self._exact.tell(),
-        }
-        header = _header(sizes, metadata)
+        sizes = {INDEX: SEAL_BYTES + len(body)}
+        sizes |= {name: stream.tell() for name, stream in streams.items()}
+        header = file_header(sizes, metadata)
         digest = hashlib.sha256(header + body)
         with self._path.open("wb") as out:
             out.write(header + bytes(SEAL_BYTES) + body)
-            for stream in (self._trits, self._exact):
+            for stream in streams.values():
                 stream.seek(0)
                 while chunk := stream.read(_COPY_BYTES):
                     digest.update(chunk)
                     out.write(chunk)
             out.seek(len(header))
             out.write(digest.digest())
+        return {"header": len(header), **sizes}
+
+    def finish_layers(
+        self, index: container.Index, metadata: Mapping[str, str], parts: LayeredParts
+    ) -> dict[str, int]:
+        """Write a file with layers; give the bytes of each part, the header among them."""
+        self.exact.finish()
+        self._exact.seek(0)
+        found = {EXACT: self._exact.read(), HEADS: parts.heads, LAYERS: b"".join(parts.layers)}
+        described = replace(
+            parts.described,
+            digests=tuple(layers.digest(layer) for layer in parts.layers),
+            parts=tuple(layers.digest(found[name]) for name in (EXACT, HEADS) if found[name]),
+        )
+        body = container.encode_index(replace(index, layers=described))
+        sizes = {INDEX: SEAL_BYTES + len(body)}
+        sizes |= {name: len(data) for name, data in found.items()}
+        header = file_header(sizes, metadata)
+        seal = hashlib.sha256(header + body).digest()
+        with self._path.open("wb") as out:
+            out.write(header + seal + body)
+            for data in found.values():
+                out.write(data)
         return {"header": len(header), **sizes}
 
     def __enter__(self) -> Self:
@@ -98,17 +121,30 @@ class TernWriter:
         )
 
 
-def _header(sizes: Mapping[str, int], metadata: Mapping[str, str]) -> bytes:
+@dataclass(frozen=True, slots=True)
+class LayeredParts:
+    """Hold what a file with layers has beside its index and its exact part.
+
+    Attributes:
+        heads: the part of heads that are rounded to few bits, empty for none.
+        layers: the bytes of every layer.
+        described: how they lie; digests are filled in.
+    """
+
+    heads: bytes
+    layers: Sequence[bytes]
+    described: Layers
+
+
+def file_header(sizes: Mapping[str, int], metadata: Mapping[str, str]) -> bytes:
+    """Give the header of a file whose parts have these sizes, in order; empty ones are left out."""
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     offset = 0
-    for name in (INDEX, TRITS, EXACT):
-        if sizes[name] or name == INDEX:
-            header[name] = {
-                "dtype": "U8",
-                "shape": [sizes[name]],
-                "data_offsets": [offset, offset + sizes[name]],
-            }
-        offset += sizes[name]
+    for name, size in sizes.items():
+        if size or name == INDEX:
+            end = offset + size
+            header[name] = {"dtype": "U8", "shape": [size], "data_offsets": [offset, end]}
+        offset += size
     return header_bytes(header)
 
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from compress import container, heads, rate_distortion
 from compress.adapter import CONFIG_NAME, SourceKind
 from compress.compeft import Progress
 from compress.container import PLAIN_METADATA, Stored, trit_count
 from compress.container_read import DEFAULT_MAX_DECODED_BYTES, TernFile
-from compress.dtypes import Array
-from compress.errors import BaseMismatchError, DestinationError
+from compress.dtypes import WEIGHT_DTYPES, Array
+from compress.errors import BaseMismatchError, DestinationError, TernDamagedError
 from compress.places import copy_files, find_tern, new_file, new_folder, plain_files
 from compress.residual import require_base
 from compress.restore import restore
@@ -29,6 +30,7 @@ def decompress(
     base: Path | None = None,
     progress: Progress | None = None,
     max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES,
+    layers: int | None = None,
 ) -> None:
     """Write the adapter or model that a `.tern` file stands for.
 
@@ -38,6 +40,7 @@ def decompress(
         base: the base model; needed for the residual of a fine-tuned model, else ignored.
         progress: called with elements done and elements in all.
         max_decoded_bytes: the most that may be written.
+        layers: use only so many layers of a file that has layers; it may end after them.
 
     Raises:
         TernError: the file is damaged, unknown or too large; nothing is left behind.
@@ -46,7 +49,7 @@ def decompress(
     """
     path = find_tern(source)
     with (
-        TernFile(path, max_decoded_bytes=max_decoded_bytes) as tern,
+        TernFile(path, max_decoded_bytes=max_decoded_bytes, layers=layers) as tern,
         _open_base(tern, base) as base_weights,
     ):
         if destination.suffix == ".safetensors":
@@ -86,6 +89,8 @@ def write_weights(
             done += len(values)
             if progress is not None:
                 progress(done, total)
+        for tensor, start, values in decoded_heads(tern):
+            writer.write(tensor.info.name, values.tobytes(), start=start * values.dtype.itemsize)
         reader = tern.exact_reader()
         for tensor in index.exact:
             for start in range(0, tensor.info.size_bytes, _EXACT_CHUNK_BYTES):
@@ -95,6 +100,10 @@ def write_weights(
 
 def decoded(tern: TernFile, *, base: Weights | None = None) -> Iterator[tuple[Stored, int, Array]]:
     """Decode the compressed tensors in slices: tensor, offset and values in its storage type."""
+    if tern.method == container.RD:
+        for tensor, values in rate_distortion.decode(tern):
+            yield tensor, 0, values
+        return
     trits = tern.trit_reader()
     for tensor in tern.index.coded:
         info = tensor.info
@@ -105,6 +114,30 @@ def decoded(tern: TernFile, *, base: Weights | None = None) -> Iterator[tuple[St
             if tensor.initial is Initial.BASE and base is not None:
                 initial = base.read(info.name, start, stop)
             yield tensor, start, restore(trits.read(stop - start), tensor, scale, base=initial)
+
+
+def decoded_heads(tern: TernFile) -> Iterator[tuple[Stored, int, Array]]:
+    """Decode the heads that were rounded to few bits: tensor, offset and values in its type.
+
+    Raises:
+        TernDamagedError: their part is not whole.
+    """
+    data, at = tern.heads(), 0
+    for tensor in tern.index.heads:
+        info = tensor.info
+        head = heads.read_head(data[at : at + heads.HEAD_BYTES])
+        if head.values != info.size:
+            raise TernDamagedError(
+                "a head has another size than its tensor",
+                field=info.name,
+                expected=str(info.size),
+                actual=str(head.values),
+            )
+        for start, values in heads.decode_parts(data[at : at + head.size_bytes]):
+            yield tensor, start, values.astype(WEIGHT_DTYPES[info.dtype])
+        at += head.size_bytes
+    if at != len(data):
+        raise TernDamagedError("the heads do not end where they should", field="heads")
 
 
 @contextmanager

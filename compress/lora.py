@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -27,6 +27,7 @@ class Role(IntEnum):
     A = 1
     B = 2
     OTHER = 3
+    HEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +77,24 @@ def find_modules(weights: Weights, settings: LoraSettings) -> list[LoraModule]:
 
     Factors without a partner, and pairs whose inner sizes differ, are left out.
     """
+    return [
+        _module(name, {Role.A: a, Role.B: b}, weights, settings)
+        for name, a, b in pair_up(weights.tensors.values())
+    ]
+
+
+def pair_up(tensors: Iterable[TensorInfo]) -> list[tuple[str, TensorInfo, TensorInfo]]:
+    """Pair up factors by their names: module, A and B, in alphabetical order of the modules."""
     factors: dict[str, dict[Role, TensorInfo]] = {}
-    for name, info in weights.tensors.items():
-        module, role = split_key(name)
+    for info in tensors:
+        module, role = split_key(info.name)
         if role is not Role.EXACT and len(info.shape) >= 2 and info.size:
             factors.setdefault(module, {})[role] = info
-    modules = []
-    for module, pair in sorted(factors.items()):
-        if len(pair) == 2 and _inner_sizes_agree(pair[Role.A], pair[Role.B]):
-            modules.append(_module(module, pair, weights, settings))
-    return modules
+    return [
+        (module, pair[Role.A], pair[Role.B])
+        for module, pair in sorted(factors.items())
+        if len(pair) == 2 and _inner_sizes_agree(pair[Role.A], pair[Role.B])
+    ]
 
 
 def _inner_sizes_agree(a: TensorInfo, b: TensorInfo) -> bool:

@@ -59,23 +59,64 @@ class ModuleReport:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerReport:
+    """Describe what a file holds up to one of its layers.
+
+    Attributes:
+        bytes: of all layers up to this one.
+        error: relative error of ΔW that is left with them.
+    """
+
+    bytes: int
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
+class HeadReport:
+    """Describe a tensor beside the task vector that was rounded to few bits.
+
+    Attributes:
+        name: the tensor.
+        bytes: what it takes.
+        source_bytes: what it took.
+        error: relative error of its values.
+    """
+
+    name: str
+    bytes: int
+    source_bytes: int
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
 class PartBytes:
     """Count the bytes of a `.tern` file by what they hold.
 
     Attributes:
-        lossy: what was compressed: header, index (names, scales, config) and trits.
+        lossy: what was compressed: header, index (names, scales, config) and trits or layers.
         exact: what was kept exactly.
         config: how much of the lossy part is the config.
+        heads: heads that were rounded to few bits.
     """
 
     lossy: int
     exact: int
     config: int
+    heads: int = 0
 
     @property
     def total(self) -> int:
         """Count all bytes of the file."""
-        return self.lossy + self.exact
+        return self.lossy + self.exact + self.heads
+
+
+#: Names, shapes and config of a file, which bounds leave out.
+_FREE_BYTES = 1024
+
+
+def bounded_bits(lossy_bytes: int, parameters: int) -> float:
+    """Give the bits per parameter that bounds are compared at: of a file less 1 KiB, at least 0."""
+    return max(0.0, 8 * (lossy_bytes - _FREE_BYTES) / parameters) if parameters else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +125,7 @@ class CompressionReport:
 
     Attributes:
         method: its name.
-        density: share asked for.
-        alpha: factor of the standard deviation.
-        scope: which values competed.
+        settings: its options, and what was decided, by name.
         peft_type: of the config, empty without one.
         treatment: why these tensors were compressed.
         baseline_dtype: the type or types that ratios refer to.
@@ -96,20 +135,24 @@ class CompressionReport:
         source_bytes: size of the weights that came.
         lossy_source_bytes: size of the compressed tensors in them.
         size: bytes of the new file.
-        shannon_bytes: entropy of all trits in one distribution.
+        shannon_bytes: entropy of the file's own symbols: of `compeft` all trits in one
+            distribution, of `rd` all digits given what each is coded with, and the components'
+            energies and gains.
+        error_bound: water-filling bound of the error of ΔW at this rate, None where not all that is
+            compressed is LoRA.
         delta_error: relative error of ΔW over all LoRA modules, None without any.
         delta_cosine: likewise the cosine.
         vector_error: relative error over tensors that are no LoRA, None without any.
-        groups: thresholds and scales.
+        groups: thresholds and scales of `compeft`.
+        layers: what `rd` tells up to each layer.
+        heads: tensors that were rounded to few bits.
         modules: one row per LoRA module or other tensor.
         erased: names of the modules of which nothing is left.
         warnings: what else the person should know.
     """
 
     method: str
-    density: float
-    alpha: float
-    scope: str
+    settings: Mapping[str, str]
     peft_type: str
     treatment: str
     baseline_dtype: str
@@ -120,10 +163,13 @@ class CompressionReport:
     lossy_source_bytes: int
     size: PartBytes
     shannon_bytes: float
+    error_bound: float | None
     delta_error: float | None
     delta_cosine: float | None
     vector_error: float | None
     groups: tuple[GroupReport, ...]
+    layers: tuple[LayerReport, ...]
+    heads: tuple[HeadReport, ...]
     modules: tuple[ModuleReport, ...]
     erased: tuple[str, ...]
     warnings: tuple[str, ...]

@@ -257,6 +257,11 @@ class TaskVector:
         """Report elements read from now on, of so many passes over all of them."""
         self._progress, self._total, self._done = progress, self.size * passes, 0
 
+    def tell(self, done: int, total: int) -> None:
+        """Report a share of the work that is not counted in elements read."""
+        if self._progress is not None:
+            self._progress(self._total * done // max(1, total), self._total)
+
     def finish(self) -> None:
         """Report that all is done."""
         if self._progress is not None:

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -55,11 +55,15 @@ class TensorFile:
         metadata: its `__metadata__`, empty where absent.
         data_start: offset of the data area in bytes.
 
+    With `cut` the file may end within its last tensor, which is then as many bytes as there are.
+
     Raises:
         SourceError: the file is not a well-formed safetensors file.
     """
 
-    def __init__(self, path: Path, *, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
+    def __init__(
+        self, path: Path, *, max_header_bytes: int = MAX_HEADER_BYTES, cut: bool = False
+    ) -> None:
         self.path = path
         with ExitStack() as opened:
             self._file = opened.enter_context(path.open("rb"))
@@ -69,7 +73,8 @@ class TensorFile:
             )
             header = _parse_json(raw, path.name)
             self.metadata = _metadata(header.pop("__metadata__", {}), path.name)
-            self.tensors = _tensors(header, self.size_bytes - self.data_start, path.name)
+            present = self.size_bytes - self.data_start
+            self.tensors = _tensors(header, present, path.name, cut=cut)
             opened.pop_all()
 
     def read_bytes(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
@@ -211,7 +216,9 @@ def _metadata(value: object, file: str) -> dict[str, str]:
     return value
 
 
-def _tensors(header: dict[str, Any], data_bytes: int, file: str) -> dict[str, TensorInfo]:
+def _tensors(
+    header: dict[str, Any], data_bytes: int, file: str, *, cut: bool
+) -> dict[str, TensorInfo]:
     infos = []
     for name, entry in header.items():
         info, end = _tensor(name, entry, file)
@@ -236,6 +243,9 @@ def _tensors(header: dict[str, Any], data_bytes: int, file: str) -> dict[str, Te
                 actual=str(info.begin),
             )
         offset += info.size_bytes
+    if cut and infos and infos[-1].begin <= data_bytes < offset:
+        infos[-1] = replace(infos[-1], shape=(data_bytes - infos[-1].begin,), dtype="U8")
+        offset = data_bytes
     if offset != data_bytes:
         raise SourceError(
             "the data area has another size than the header says",

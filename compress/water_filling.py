@@ -8,7 +8,7 @@ unstructured cannot do better.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +55,21 @@ def spectrum(modules: Iterable[Factors]) -> Spectrum:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """Hold what the best coder does where a bit is worth so much energy.
+
+    Attributes:
+        kept: bool [n], the components that are described at all.
+        bits: what they take together.
+        remaining: energy that stays undescribed.
+    """
+
+    kept: Array
+    bits: float
+    remaining: float
+
+
 def error_bound(components: Spectrum, bits_per_param: float) -> float:
     """Give the least relative error of ΔW at a rate.
 
@@ -68,29 +83,45 @@ def error_bound(components: Spectrum, bits_per_param: float) -> float:
     total = float(components.energies.sum())
     if not total:
         return 0.0
+    filled = fill(components, price_for_bits(components, bits_per_param * components.parameters))
+    return math.sqrt(min(1.0, filled.remaining / total))
+
+
+def price_for_bits(components: Spectrum, bits: float) -> float:
+    """Give the least price at which the best coder takes no more than so many bits."""
+    return _bisect(components, lambda filled: filled.bits > bits)
+
+
+def price_for_error(components: Spectrum, error: float) -> float:
+    """Give the least price at which the best coder leaves at least this relative error."""
+    aim = error**2 * float(components.energies.sum())
+    return _bisect(components, lambda filled: filled.remaining < aim)
+
+
+def _bisect(components: Spectrum, too_low: Callable[[Filling], bool]) -> float:
+    total = float(components.energies.sum())
     low, high = math.log(total * 1e-18), math.log(total * 1e3)
     for _ in range(_BISECTION_ROUNDS):
         middle = (low + high) / 2
-        _, bits = _fill(components, math.exp(middle))
-        if bits > bits_per_param * components.parameters:
+        if too_low(fill(components, math.exp(middle))):
             low = middle
         else:
             high = middle
-    remaining, _ = _fill(components, math.exp(high))
-    return math.sqrt(min(1.0, remaining / total))
+    return math.exp(high)
 
 
-def _fill(components: Spectrum, price: float) -> tuple[float, float]:
-    """Give remaining energy and bits where one bit is worth `price` of energy."""
+def fill(components: Spectrum, price: float) -> Filling:
+    """Describe what is worth describing where one bit is worth `price` of energy."""
     energy = np.maximum(components.energies, 1e-300)
     error_u = np.full(len(energy), 0.5)
     error_v = error_u.copy()
-    unit = price / (2 * math.log(2) * energy)
-    for _ in range(_FIXED_POINT_ROUNDS):
-        error_u = np.minimum(1.0, unit * components.d_out / np.maximum(1 - error_v, 1e-300))
-        error_v = np.minimum(1.0, unit * components.d_in / np.maximum(1 - error_u, 1e-300))
+    with np.errstate(over="ignore"):  # what is not worth a bit costs infinitely much
+        unit = price / (2 * math.log(2) * energy)
+        for _ in range(_FIXED_POINT_ROUNDS):
+            error_u = np.minimum(1.0, unit * components.d_out / np.maximum(1 - error_v, 1e-300))
+            error_v = np.minimum(1.0, unit * components.d_in / np.maximum(1 - error_u, 1e-300))
     left = energy * (1 - (1 - error_u) * (1 - error_v))
     bits = -(components.d_out * np.log2(error_u) + components.d_in * np.log2(error_v)) / 2
-    keep = (left + price * bits < energy) & (error_u < 1) & (error_v < 1)
-    remaining = float(np.where(keep, left, components.energies).sum())
-    return remaining, float(bits[keep].sum())
+    kept = (left + price * bits < energy) & (error_u < 1) & (error_v < 1)
+    remaining = float(np.where(kept, left, components.energies).sum())
+    return Filling(kept, float(bits[kept].sum()), remaining)

@@ -30,6 +30,7 @@ class Weights:
     def __init__(self, files: Sequence[TensorFile]) -> None:
         self._files = files
         self._home: dict[str, TensorFile] = {}
+        self._sha256 = ""
         for file in files:
             for name in file.tensors:
                 if name in self._home:
@@ -57,6 +58,11 @@ class Weights:
 
     def sha256(self) -> str:
         """Compute the sha256 of the file, or of the shards' own sha256 in order of their names."""
+        if not self._sha256:
+            self._sha256 = self._compute_sha256()
+        return self._sha256
+
+    def _compute_sha256(self) -> str:
         digests = [_file_sha256(file.path) for file in self._files]
         if len(digests) == 1:
             return digests[0]

@@ -108,15 +108,15 @@ def test_tensors_that_are_no_lora_are_compared(make_adapter: Make, tmp_path: Pat
 
 
 def test_a_description_is_plain_json(make_adapter: Make, tmp_path: Path) -> None:
-    compress_adapter(make_adapter(), tmp_path / "x.tern")
+    compress_adapter(make_adapter(), tmp_path / "x.tern", method=Compeft())
     text = json.dumps(inspect(tmp_path / "x.tern").to_json(), allow_nan=False)
     assert json.loads(text)["properties"]["method"] == "compeft"
 
 
 def test_what_is_tern_and_what_is_not(make_adapter: Make, tmp_path: Path) -> None:
     folder = make_adapter()
-    compress_adapter(folder, tmp_path / "x.tern")
-    compress_adapter(folder, tmp_path / "small")
+    compress_adapter(folder, tmp_path / "x.tern", method=Compeft())
+    compress_adapter(folder, tmp_path / "small", method=Compeft())
     (tmp_path / "noise").write_bytes(b"noise")
     assert is_tern(tmp_path / "x.tern")
     assert is_tern(tmp_path / "small")
@@ -128,7 +128,7 @@ def test_what_is_tern_and_what_is_not(make_adapter: Make, tmp_path: Path) -> Non
 
 def test_damage_and_size_are_noticed(make_adapter: Make, tmp_path: Path) -> None:
     path = tmp_path / "x.tern"
-    compress_adapter(make_adapter(), path)
+    compress_adapter(make_adapter(), path, method=Compeft())
     with pytest.raises(TernTooLargeError):
         inspect(path, max_decoded_bytes=100)
     raw = bytearray(path.read_bytes())

@@ -10,15 +10,22 @@ import pytest
 
 from compress.lora import LoraModule
 from compress.measure import ERASED_ERROR, Energies
-from compress.reports import CompressionReport, GroupReport, Inspection, ModuleReport, PartBytes
+from compress.reports import (
+    CompressionReport,
+    GroupReport,
+    HeadReport,
+    Inspection,
+    LayerReport,
+    ModuleReport,
+    PartBytes,
+    bounded_bits,
+)
 from compress.tally import module_report, tensor_report
 
 ROW = ModuleReport("m.q", 100, 4, 2.0, 0.1, 0.2, 1.5, 0.9, 0.4, erased=False)
 REPORT = CompressionReport(
     method="compeft",
-    density=0.2,
-    alpha=1.0,
-    scope="global",
+    settings={"density": "0.2"},
     peft_type="LORA",
     treatment="why",
     baseline_dtype="F32",
@@ -29,10 +36,13 @@ REPORT = CompressionReport(
     lossy_source_bytes=400,
     size=PartBytes(lossy=50, exact=30, config=5),
     shannon_bytes=11.5,
+    error_bound=0.8,
     delta_error=0.9,
     delta_cosine=0.4,
     vector_error=None,
     groups=(GroupReport("all", 100, 21, 0.5, 0.5),),
+    layers=(LayerReport(40, 0.9),),
+    heads=(HeadReport("h", 9, 90, 0.01),),
     modules=(ROW,),
     erased=(),
     warnings=("careful",),
@@ -64,6 +74,18 @@ def test_derived_numbers() -> None:
     assert INSPECTION.bits_per_param == 4
 
 
+def test_rounded_heads_are_bytes_of_their_own() -> None:
+    size = PartBytes(lossy=50, exact=30, config=5, heads=7)
+    assert size.total == 87
+    assert replace(REPORT, size=size).bits_per_param == 4
+
+
+def test_bounds_leave_a_kibibyte_out() -> None:
+    assert bounded_bits(1024 + 100, 400) == 2
+    assert bounded_bits(1000, 400) == 0
+    assert bounded_bits(5000, 0) == 0
+
+
 def test_nothing_lossy_has_no_bits() -> None:
     assert replace(REPORT, parameters=0).bits_per_param == 0
     assert replace(INSPECTION, parameters=0).bits_per_param == 0
@@ -72,7 +94,7 @@ def test_nothing_lossy_has_no_bits() -> None:
 @pytest.mark.parametrize("report", [REPORT, INSPECTION])
 def test_reports_are_plain_json(report: CompressionReport | Inspection) -> None:
     values = json.loads(json.dumps(report.to_json(), allow_nan=False))
-    assert values["size"] == {"lossy": 50, "exact": 30, "config": 5}
+    assert values["size"] == {"lossy": 50, "exact": 30, "config": 5, "heads": 0}
     assert values["modules"][0]["name"] == "m.q"
     assert values["modules"][0]["erased"] is False
     assert values["bits_per_param"] == 4

@@ -139,7 +139,7 @@ def test_lying_streams_are_refused(
         {"format": "tern", "version": "1"},
         {"version": "1", "method": "compeft"},
         {"format": "tern", "version": "1.0", "method": "compeft"},
-        {"format": "tern", "version": "2", "method": "compeft"},
+        {"format": "tern", "version": "3", "method": "compeft"},
         {"format": "tern", "version": "1", "method": "COMPEFT"},
         {"format": "TERN", "version": "1", "method": "compeft"},
         {"format": "tern", "version": "1" * 5000, "method": "compeft"},

@@ -1,0 +1,217 @@
+"""Turn the layers of a file back into tensors, as many layers as there are or are wanted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from compress.container import Index, Stored
+from compress.container_read import TernFile
+from compress.dtypes import WEIGHT_DTYPES, Array
+from compress.errors import TernDamagedError, TernTooLargeError
+from compress.layers import Layers, Unit
+from compress.lora import pair_up
+from compress.rate_distortion import segment, side
+from compress.rate_distortion.layout import arrange
+from compress.task_vector import Initial
+
+#: Values of one segment, or of one tensor, that are ever held: 1 GiB of float32.
+MAX_VALUES = 1 << 28
+_MOST_GAIN = 3e38
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """Name the tensors that one module of a file with layers describes.
+
+    Attributes:
+        name: of the module, or of its one tensor.
+        b: B [d_out, rank], or a tensor that is one vector.
+        a: A [rank, d_in]; None for a vector.
+    """
+
+    name: str
+    b: Stored
+    a: Stored | None
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Give the lengths of a component's vectors."""
+        if self.a is None:
+            return (self.b.info.size,)
+        return (self.b.info.shape[0], self.a.info.size // self.a.info.shape[0])
+
+    @property
+    def rank(self) -> int:
+        """Give the most components that it can have."""
+        return 1 if self.a is None else self.a.info.shape[0]
+
+
+def described(coded: Sequence[Stored]) -> list[Described]:
+    """Find the modules of a file from its tensors; encoder and decoder agree on their order."""
+    stored = {tensor.info.name: tensor for tensor in coded}
+    pairs = pair_up(tensor.info for tensor in coded)
+    modules = [Described(name, stored[b.name], stored[a.name]) for name, a, b in pairs]
+    paired = {info.name for _, a, b in pairs for info in (a, b)}
+    alone = sorted(set(stored) - paired)
+    return modules + [Described(name, stored[name], None) for name in alone]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Say where the bytes of one segment lie: of its side, and of the blocks that are used.
+
+    `planes` counts the blocks that it has in all, which must be in the last layers.
+    """
+
+    side: tuple[int, int]
+    blocks: tuple[tuple[int, int], ...]
+    planes: int
+
+
+def decode(tern: TernFile, *, layers: int | None = None) -> Iterator[tuple[Stored, Array]]:
+    """Decode the tensors of a file with layers, one module after another.
+
+    Args:
+        tern: the opened file.
+        layers: how many layers to use; None means all that are there.
+
+    Yields:
+        the tensor and its values, flat, in its storage type.
+
+    Raises:
+        TernDamagedError: a layer is not one that an encoder writes.
+        TernTooLargeError: a segment holds more than is ever decoded at once.
+    """
+    found = tern.index.layers
+    if found is None:
+        raise TernDamagedError("this file has no layers", field="layers")
+    modules = described(tern.index.coded)
+    if sum(found.modules) != len(modules):
+        raise TernDamagedError(
+            "the segments have other modules than the index",
+            field="layers",
+            expected=str(len(modules)),
+            actual=str(sum(found.modules)),
+        )
+    count = tern.layer_count if layers is None else min(layers, tern.layer_count)
+    first = 0
+    for size, place in zip(found.modules, _places(found, count), strict=True):
+        yield from _decode_segment(tern, modules[first : first + size], place, tern.index)
+        first += size
+
+
+def _places(layers: Layers, count: int) -> Iterator[_Place]:
+    """Find where the bytes of every segment lie."""
+    side_at = 0
+    block_at = [layers.start(layer) for layer in range(count)]
+    if block_at:
+        block_at[0] += sum(layers.sides)
+    for number, side_bytes in enumerate(layers.sides):
+        sizes = [row[number] for row in layers.blocks]
+        planes = sum(size > 0 for size in sizes)
+        if any(sizes[: len(sizes) - planes]):
+            raise TernDamagedError("a segment lacks a plane between others", field="layers")
+        blocks = tuple((at, at + size) for at, size in zip(block_at, sizes, strict=False))
+        yield _Place((side_at, side_at + side_bytes), blocks, planes)
+        side_at += side_bytes
+        block_at = [stop for _, stop in blocks]
+
+
+def _decode_segment(
+    tern: TernFile, modules: Sequence[Described], place: _Place, index: Index
+) -> Iterator[tuple[Stored, Array]]:
+    sizes = [module.sizes for module in modules]
+    told = side.NOTHING
+    # with no layer at all, such as in a file without components, there is no side either
+    if tern.layer_count:
+        raw = tern.layer_bytes(*place.side)
+        told = side.read(raw, sizes, [module.rank for module in modules])
+    layout = arrange(told.components)
+    if layout.size > MAX_VALUES:
+        raise TernTooLargeError(
+            "a segment is too large",
+            field="layers",
+            expected=f"at most {MAX_VALUES} values",
+            actual=str(layout.size),
+        )
+    if max(told.planes, default=0) != place.planes:
+        raise TernDamagedError(
+            "a segment has other planes than its levels need",
+            field="layers",
+            expected=str(max(told.planes, default=0)),
+            actual=str(place.planes),
+        )
+    blocks = [tern.layer_bytes(start, stop) for start, stop in place.blocks if stop > start]
+    values = np.zeros(layout.size, np.float32)
+    if told.components:
+        # a segment with fewer planes than there are layers has none in the first of them
+        values = segment.decode(blocks, layout, told.planes)
+    found = index.layers
+    unit, gain = (found.unit, found.gain) if found else (Unit(1.0, 1), 1.0)
+    parts: list[list[tuple[float, tuple[int, ...]]]] = [[] for _ in modules]
+    for component, steps, starts in zip(told.components, told.gains, layout.starts, strict=True):
+        exact = side.gain(steps + side.expected_steps(component, unit), unit) * gain
+        parts[component.module].append((exact, starts))
+    for module, components in zip(modules, parts, strict=True):
+        yield from _tensors(module, components, values)
+
+
+def _tensors(
+    module: Described, components: Sequence[tuple[float, tuple[int, ...]]], values: Array
+) -> Iterator[tuple[Stored, Array]]:
+    if module.a is None:
+        yield module.b, _vector(module, components, values)
+        return
+    d_out, d_in = module.sizes
+    if module.rank * max(d_out, d_in) > MAX_VALUES:
+        raise TernTooLargeError("a tensor is too large", field=module.a.info.name)
+    a = np.zeros((module.rank, d_in), WEIGHT_DTYPES[module.a.info.dtype])
+    b = np.zeros((d_out, module.rank), WEIGHT_DTYPES[module.b.info.dtype])
+    for row, (gain, (u, v)) in enumerate(components):
+        half = math.sqrt(gain)
+        a[row] = _stored(_scaled(values[v : v + d_in], half), module.a)
+        b[:, row] = _stored(_scaled(values[u : u + d_out], half), module.b)
+    yield module.a, a.reshape(-1)
+    yield module.b, b.reshape(-1)
+
+
+def _vector(
+    module: Described, components: Sequence[tuple[float, tuple[int, ...]]], values: Array
+) -> Array:
+    change = np.zeros(module.b.info.size, np.float32)
+    for gain, (start,) in components:
+        change += _scaled(values[start : start + len(change)], gain)
+    if module.b.initial is Initial.ONE:
+        change += np.float32(1)
+    return _stored(change, module.b)
+
+
+def _scaled(values: Array, gain: float) -> Array:
+    """Multiply float32 values; what overflows becomes infinite.
+
+    Raises:
+        TernDamagedError: the gain itself does not fit float32.
+    """
+    if not gain < _MOST_GAIN:
+        raise TernDamagedError("a gain is out of its range", field="layer0")
+    with np.errstate(over="ignore"):
+        return values * np.float32(gain)
+
+
+def _stored(values: Array, tensor: Stored) -> Array:
+    """Round float32 values to the storage type of a tensor.
+
+    Raises:
+        TernDamagedError: one does not fit it.
+    """
+    largest = np.abs(values).max(initial=0.0, keepdims=True)
+    with np.errstate(over="ignore"):
+        rounded: Array = values.astype(WEIGHT_DTYPES[tensor.info.dtype])
+        fits = np.isfinite(largest.astype(rounded.dtype).astype(np.float32)).all()
+    if not fits:
+        raise TernDamagedError("a value does not fit its type", field=tensor.info.name)
+    return rounded

@@ -1,0 +1,45 @@
+"""Read second moments of the inputs of modules, which say how much an error of ΔW matters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from compress.dtypes import WEIGHT_DTYPES, Array, widen
+from compress.errors import SourceError
+from compress.lora import LoraModule
+from compress.tensor_file import TensorFile
+
+SUFFIX = ".second_moment"
+
+
+def read_moments(path: Path, modules: Sequence[LoraModule]) -> dict[str, Array]:
+    """Read the moments of modules from a file, one tensor `<module>.second_moment` each.
+
+    Args:
+        path: the file.
+        modules: those that may have moments; one without counts all inputs alike.
+
+    Returns:
+        float32 [d_in] or [d_in, d_in] by module.
+
+    Raises:
+        SourceError: not a safetensors file, or it has moments of none of the modules.
+    """
+    if not path.is_file():
+        raise SourceError("no such file of second moments", file=str(path))
+    moments = {}
+    with TensorFile(path) as file:
+        for module in modules:
+            info = file.tensors.get(module.name + SUFFIX)
+            if info is not None and info.dtype in WEIGHT_DTYPES:
+                moments[module.name] = widen(file.read(info.name)).reshape(info.shape)
+        if modules and not moments:
+            raise SourceError(
+                "there are no second moments of these modules",
+                file=path.name,
+                expected=modules[0].name + SUFFIX,
+                actual=next(iter(file.tensors), "an empty file"),
+                hint="make them with the base model of this adapter",
+            )
+    return moments

@@ -1,0 +1,222 @@
+"""Code one plane of digits: two neighbours at a time, at their entropy.
+
+A pair of digits is one of nine symbols. Its probability is the product of two digits' own, each by
+its class, the coarser value above it and, in the finest plane, the quantiser that holds, which the
+first digit may change for the second. So a coder in the finest plane also carries the state of the
+trellis: a lane of the entropy coder is a walk through the trellis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from compress import rans
+from compress.dtypes import Array
+from compress.errors import TernDamagedError
+from compress.rate_distortion.models import BITS, ODD, ONE
+from compress.rate_distortion.trellis import FOLLOWING, STATES
+
+_SYMBOLS = 9
+_NO_STATES: Array = np.zeros(0, np.uint8)
+#: int16 [9]: the two digits of every symbol.
+_FIRST: Array = (np.arange(_SYMBOLS) // 3 - 1).astype(np.int16)
+_SECOND: Array = (np.arange(_SYMBOLS) % 3 - 1).astype(np.int16)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneTables:
+    """Hold the tables of one plane of a segment.
+
+    Attributes:
+        tables: one context for every class, kind of both coarser values and state.
+        bases: int64 [classes], the first context of every class.
+        kinds: int64 [classes], how many kinds of coarser values a class tells apart.
+        following: uint8 [contexts * 9], the state after every symbol; None but in the finest plane.
+    """
+
+    tables: rans.Tables
+    bases: Array
+    kinds: Array
+    following: Array | None
+
+
+def build_tables(digits: Sequence[Array], kinds: Sequence[int], *, finest: bool) -> PlaneTables:
+    """Build the tables of a plane.
+
+    Args:
+        digits: by class, int64 [2, 3, 3] weights as in `models.ClassModel`.
+        kinds: by class, how many kinds of coarser values come: 1 to 3.
+        finest: whether the trellis runs along.
+    """
+    states = STATES if finest else 1
+    rows, following = [], []
+    for weights, count in zip(digits, kinds, strict=True):
+        first, second, after = _product(weights, count, states)
+        rows.append((first * second).reshape(-1, _SYMBOLS))
+        following.append(after.reshape(-1))
+    sizes = [len(row) for row in rows]
+    return PlaneTables(
+        tables=rans.Tables(BITS, _normalise(np.concatenate(rows))),
+        bases=np.cumsum([0, *sizes[:-1]]),
+        kinds=np.array(kinds),
+        following=np.concatenate(following).astype(np.uint8) if finest else None,
+    )
+
+
+def _product(weights: Array, kinds: int, states: int) -> tuple[Array, Array, Array]:
+    """Give the weights of first and second digit and the state after both.
+
+    Returns:
+        three arrays of shape [kinds, kinds, states, 3, 3]: kind of the first and of the second
+        coarser value, state before, first and second digit.
+    """
+    shape = (kinds, kinds, states, 3, 3)
+    kind1, kind2, state, digit1, digit2 = np.ogrid[tuple(slice(n) for n in shape)]
+    if states == 1:
+        first = weights[0, kind1, digit1]
+        second = weights[0, kind2, digit2]
+        return np.broadcast_to(first, shape), second, np.zeros(shape, np.uint8)
+    between = FOLLOWING[2 * state + _parity(kind1, digit1)].astype(np.int64)
+    first = weights[state & 1, kind1, digit1]
+    second = weights[between & 1, kind2, digit2]
+    after = FOLLOWING[2 * between + _parity(kind2, digit2)]
+    return first, second, np.broadcast_to(after, shape)
+
+
+def _parity(kind: Array, digit: Array) -> Array:
+    """Give the parity of 3·coarser + digit."""
+    return np.asarray((kind == ODD) ^ (digit != 1)).astype(np.int64)
+
+
+def _normalise(products: Array) -> Array:
+    """Scale rows whose sum is 4096² to a sum of 4096, nothing below 1."""
+    frequencies = np.maximum(products >> BITS, 1)
+    rows = np.arange(len(frequencies))
+    frequencies[rows, frequencies.argmax(axis=1)] += ONE - frequencies.sum(axis=1)
+    return np.asarray(frequencies, np.uint32)
+
+
+def contexts(plane: PlaneTables, coarser: Array, bounds: Array) -> Array:
+    """Give the context of every pair, for state 0: uint16 [n].
+
+    Args:
+        plane: the tables.
+        coarser: int16 [2 n], the coarser value above every digit.
+        bounds: int64 [classes + 1], where every class begins.
+    """
+    states = STATES if plane.following is not None else 1
+    of_pair = np.repeat(plane.bases, np.diff(bounds) // 2).astype(np.uint16)
+    for number, kinds in enumerate(plane.kinds):
+        if kinds == 1:
+            continue
+        above = np.abs(coarser[bounds[number] : bounds[number + 1]])
+        kind = (above != 0).astype(np.uint16)
+        if kinds == 3:
+            kind += (above != 0) & (above & 1 == 0)
+        part = of_pair[bounds[number] // 2 : bounds[number + 1] // 2]
+        part += (kind[::2] * np.uint16(kinds) + kind[1::2]) * np.uint16(states)
+    return of_pair
+
+
+def encode(digits: Array, of_pair: Array, plane: PlaneTables, *, lanes: int) -> tuple[Array, Array]:
+    """Code digits, relative to the signs above them, of pairs with known contexts.
+
+    Args:
+        digits: int16 [2 n].
+        of_pair: unsigned [n], context with its state.
+        plane: the tables.
+        lanes: of the coder.
+
+    Returns:
+        states uint32 [lanes] and words uint16.
+    """
+    symbols = (digits[::2] * 3 + digits[1::2] + 4).astype(np.uint8)
+    return rans.encode(symbols, of_pair, plane.tables, lanes=lanes)
+
+
+def decode(states: Array, words: Array, of_pair: Array, plane: PlaneTables) -> tuple[Array, Array]:
+    """Undo `encode`.
+
+    Args:
+        states: uint32 [lanes].
+        words: uint16.
+        of_pair: uint16 [n], contexts for state 0.
+        plane: the tables.
+
+    Returns:
+        digits int16 [2 n], and in the finest plane the state before every pair, uint8 [n].
+
+    Raises:
+        TernDamagedError: no encoder gives this.
+    """
+    if plane.following is None:
+        symbols = rans.decode(states, words, of_pair, plane.tables, count=len(of_pair))
+        before = np.zeros(0, np.uint8)
+    else:
+        symbols, before = _decode_walk(states, words, of_pair, plane)
+    digits = np.empty(2 * len(symbols), np.int16)
+    _FIRST.take(symbols, out=digits[::2], mode="clip")
+    _SECOND.take(symbols, out=digits[1::2], mode="clip")
+    return digits, before
+
+
+def _decode_walk(
+    states: Array, words: Array, of_pair: Array, plane: PlaneTables
+) -> tuple[Array, Array]:
+    """Decode with contexts that follow the trellis; check that all ends where it should."""
+    lanes, count = len(states), len(of_pair)
+    if not 0 < lanes <= count or int(states.min()) < rans.LOW:
+        raise TernDamagedError("the lanes of a plane are not valid", field="layer")
+    x = states.astype(np.uint32)
+    symbols, before = np.empty(count, np.uint8), np.empty(count, np.uint8)
+    used = _decode_rows(x, words.astype(np.uint32), of_pair, plane, (symbols, before))
+    if used != len(words) or (x != rans.LOW).any():
+        raise TernDamagedError("a plane does not end where it should", field="layer")
+    return symbols, before
+
+
+def _decode_rows(
+    states: Array, words: Array, of_pair: Array, plane: PlaneTables, out: tuple[Array, Array]
+) -> int:
+    """Run all lanes; fill symbols and states before them; give the words used."""
+    tables = plane.tables
+    following = plane.following if plane.following is not None else _NO_STATES
+    lanes, position = len(states), 0
+    mask, half = np.uint32(ONE - 1), np.uint32(0xFFFF)
+    shift, word, low = np.uint32(BITS), np.uint32(16), np.uint32(rans.LOW)
+    context_row, index_row = np.empty(lanes, np.intp), np.empty(lanes, np.intp)
+    entry_row, width_row = np.empty(lanes, np.uint32), np.empty(lanes, np.uint32)
+    below_row, state_row = np.empty(lanes, np.bool_), np.zeros(lanes, np.uint8)
+    for begin in range(0, len(of_pair), lanes):
+        symbol, before = out[0][begin : begin + lanes], out[1][begin : begin + lanes]
+        n = len(symbol)
+        x, context, index = states[:n], context_row[:n], index_row[:n]
+        entry, width, below, state = entry_row[:n], width_row[:n], below_row[:n], state_row[:n]
+        before[:] = state
+        context[:] = of_pair[begin : begin + lanes]
+        context += state
+        np.left_shift(context, BITS, out=index)
+        np.bitwise_and(x, mask, out=width)
+        index += width
+        tables.slots.take(index, out=entry, mode="clip")
+        tables.symbols.take(index, out=symbol, mode="clip")
+        context *= _SYMBOLS
+        context += symbol
+        following.take(context, out=state, mode="clip")
+        np.right_shift(x, shift, out=x)
+        np.bitwise_and(entry, half, out=width)
+        np.multiply(x, width, out=x)
+        np.right_shift(entry, word, out=entry)
+        np.add(x, entry, out=x)
+        np.less(x, low, out=below)
+        empty = below.nonzero()[0]
+        if len(empty):
+            refill = words[position : position + len(empty)]
+            if len(refill) != len(empty):
+                raise TernDamagedError("a plane ran out of words", field="layer")
+            x[empty] = x.take(empty) << word | refill
+            position += len(empty)
+    return position

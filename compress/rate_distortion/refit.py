@@ -1,0 +1,75 @@
+"""Refit the gains of a module's components together, by least squares, to what was coded.
+
+ΔŴ = Σⱼ gⱼ ûⱼ v̂ⱼᵀ with coded vectors û, v̂ that are not quite orthogonal: the best gains solve
+Q g = b with Qᵢⱼ = (ûᵢ·ûⱼ)(v̂ᵢ·v̂ⱼ) and bⱼ = ûⱼᵀ ΔW v̂ⱼ. Nothing dense is formed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from compress.dtypes import Array
+from compress.layers import Unit
+from compress.rate_distortion import side
+from compress.rate_distortion.choice import Chosen
+from compress.rate_distortion.components import Components
+
+
+def refit(
+    module: Components, chosen: Sequence[Chosen], said: Sequence[Sequence[Array]], unit: Unit
+) -> tuple[list[int], float]:
+    """Find the best gains of a module.
+
+    Args:
+        module: its components.
+        chosen: those that were coded.
+        said: by component and vector, what was coded, in steps.
+        unit: of the gains.
+
+    Returns:
+        log₂ of every gain in steps beyond what its energy predicts, and the energy of ΔW that the
+        module then has left over.
+    """
+    inner, quadratic = _normal_equations(module, said)
+    gains = _solve(inner, quadratic)
+    told = []
+    for number, (one, gain) in enumerate(zip(chosen, gains, strict=True)):
+        steps = round(unit.steps * math.log2(gain / unit.size)) if gain > 0 else 0
+        gains[number] = side.gain(steps, unit) if gain > 0 else 0.0
+        told.append(steps - side.expected_steps(one.described, unit) if gain > 0 else 0)
+    saved = float(2 * gains @ inner - gains @ quadratic @ gains) * module.scale**2
+    return told, float(module.energies.sum()) - saved
+
+
+def _normal_equations(module: Components, said: Sequence[Sequence[Array]]) -> tuple[Array, Array]:
+    """Give b, float64 [k], and Q, float64 [k, k]."""
+    products: Array = np.repeat(module.sigmas.astype(np.float64)[:, None], len(said), axis=1)
+    quadratic = np.ones((len(said), len(said)))
+    sides = ((module.left, None), (module.right, module.right_weights))
+    for place, (vectors, weights) in enumerate(sides):
+        if vectors is None:
+            continue
+        coded = np.stack([by_vector[place] for by_vector in said], axis=1).astype(np.float32)
+        counted = coded if weights is None else coded * weights[:, None]
+        products *= vectors.T @ counted
+        quadratic *= coded.T @ counted
+    return products.sum(axis=0), quadratic
+
+
+def _solve(inner: Array, quadratic: Array) -> Array:
+    """Solve for gains above zero; those that would not be are refit alone, or left out."""
+    alone = np.zeros(len(inner))
+    there = quadratic.diagonal() > 0
+    np.divide(inner, quadratic.diagonal(), out=alone, where=there)
+    alone = np.maximum(alone, 0.0)
+    used = alone > 0
+    if not used.any():
+        return alone
+    together = np.linalg.lstsq(quadratic[np.ix_(used, used)], inner[used], rcond=None)[0]
+    if (together <= 0).any():
+        return alone
+    alone[used] = together
+    return alone
