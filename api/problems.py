@@ -164,6 +164,7 @@ TABLE: Mapping[str, Row] = {
     "api.SourceNotFoundError": Row(404, "source-not-found", "it is not there"),
     "api.TargetTakenError": Row(409, "target-taken", "the folder holds something else"),
     "api.NotCompressedError": Row(404, "not-compressed", "there is no compressed form"),
+    "api.NoLayersError": Row(404, "no-layers", "there are no such layers"),
     "api.PinMismatchError": Row(409, "pin-moved", "the ref does not point there"),
     "api.TourError": Row(500, "tour-failed", "the tour failed"),
     # arithmetic on adapters

@@ -36,8 +36,14 @@ COMMANDS: dict[str, Entry] = {
     "lineage": Entry("api.cli.lineage:lineage", "Show what a revision was made from.", _LOOK),
     "verify": Entry("api.cli.verify:verify", "Read every byte and check its digest.", _LOOK),
     "inspect": Entry("api.cli.inspect:inspect", "Look into the weights, module by module.", _LOOK),
+    "evaluate": Entry(
+        "api.cli.evaluate:evaluate", "Judge an adapter on rows: accuracy and loss.", _LOOK
+    ),
     "compress": Entry("api.cli.compress:compress", "Shrink an adapter to a .tern.", _SHRINK),
-    "decompress": Entry("api.cli.compress:decompress", "Turn a .tern into a folder.", _SHRINK),
+    "decompress": Entry("api.cli.decompress:decompress", "Turn a .tern into a folder.", _SHRINK),
+    "calibrate": Entry(
+        "api.cli.calibrate:calibrate", "Measure what enters an adapter's modules.", _SHRINK
+    ),
     "merge": Entry("api.cli.merge:merge", "Combine adapters into one.", _SHRINK),
     "serve": Entry("api.cli.serve:serve", "Run a hub.", _RUN),
     "login": Entry("api.cli.login:login", "Store a token for a hub.", _RUN),

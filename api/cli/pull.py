@@ -12,6 +12,7 @@ from api.cli.session import Session, command, common
 from api.cli.sources import REFERENCE
 
 if TYPE_CHECKING:
+    from api.workflows.pull import PullOptions
     from registry.refs import Reference
 
 
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Base model's folder: decodes a full fine-tune's residual.",
 )
+@click.option(
+    "--layers",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Only the first K layers: a coarser adapter for fewer bytes.",
+)
 @common
 def pull(
     session: Session,
@@ -40,6 +47,7 @@ def pull(
     encoding: str,
     force: bool,
     base: Path | None,
+    layers: int | None,
 ) -> None:
     """Fetch a revision into a folder.
 
@@ -49,6 +57,8 @@ def pull(
     from api.workflows.pull import PullOptions, WantedEncoding
     from api.workflows.pull import pull as pull_revision
 
+    if layers is not None and base is not None:
+        raise click.UsageError("a full fine-tune's residual has no --layers: leave out --base")
     target = (folder or Path(reference.adapter.name)).expanduser()
     options = PullOptions(
         cache_dir=session.settings().cache_dir,
@@ -56,6 +66,9 @@ def pull(
         force=force,
         base=base,
     )
+    if layers is not None:
+        _pull_layers(session, reference, target, layers, options)
+        return
     with session.client() as client:
         pulled = pull_revision(
             client, reference, target, options=options, progress=session.progress()
@@ -79,5 +92,40 @@ def pull(
     output.message(
         f"pulled {manifest.adapter}@{pulled.revision.digest}: {len(pulled.files)} files, "
         f"{output.size(pulled.fetched_bytes)} fetched{how}"
+    )
+    output.line(str(pulled.folder))
+
+
+def _pull_layers(
+    session: Session, reference: Reference, target: Path, layers: int, options: PullOptions
+) -> None:
+    """Pull a part of a revision, and say that it is one."""
+    from api.workflows.layers import pull_layers
+
+    with session.client() as client:
+        pulled = pull_layers(
+            client, reference, target, layers=layers, options=options, progress=session.progress()
+        )
+    manifest, told = pulled.revision.manifest, pulled.layers
+    if session.as_json:
+        output.as_json(
+            {
+                "adapter": manifest.adapter,
+                "digest": None,
+                "cut_from": pulled.revision.digest,
+                "layers": told.count,
+                "of_layers": told.of,
+                "error": told.error,
+                "folder": str(pulled.folder),
+                "files": list(pulled.files),
+                "fetched_bytes": pulled.fetched_bytes,
+                "whole_bytes": pulled.whole_bytes,
+                "decoded": pulled.decoded,
+            }
+        )
+        return
+    output.message(
+        f"pulled {told}: not the whole of {manifest.adapter}@{pulled.revision.digest}; "
+        f"{output.size(pulled.fetched_bytes)} fetched of {output.size(pulled.whole_bytes)}"
     )
     output.line(str(pulled.folder))

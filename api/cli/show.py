@@ -91,11 +91,12 @@ def _compression(config: ConfigBody, metrics: Mapping[str, float]) -> list[tuple
         "ratio": "{:.1f}×",
         "bits_per_param": "{:.3f} bits per parameter",
         "error_delta": "error of ΔW {:.4f}",
+        "layers": "{:.0f} layers",
         "error_vector": "error of other tensors {:.4f}",
     }
     told = [text.format(metrics[name]) for name, text in texts.items() if name in metrics]
     if not config.compressible:
-        told = ["without loss: nothing has a task vector"]
+        told = ["without loss", *told[:1]]
     return [("compressed", ", ".join(told) or "yes")]
 
 

@@ -18,12 +18,13 @@ from api.cli.session import Session, command, common
 
 if TYPE_CHECKING:
     from api.client import HubClient
-    from compress import CompressionReport
+    from compress import Compeft, Rd
     from registry.refs import Reference
 
 ROOT = Path(__file__).resolve().parents[2]
-DENSITIES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
-DENSITY = 0.5  # the published recipe erases whole modules of this adapter at 0.2 and below
+DENSITIES = (0.05, 0.1, 0.2, 0.5)  # the published recipe erases modules at 0.2 and below
+RATES = (0.25, 0.5, 1.0)
+RATE = 0.5
 WEIGHTS = (0.6, 0.4)
 _MARK = ".made-by-the-tour"
 
@@ -114,7 +115,7 @@ def _walk(walk: Tour) -> None:
     first, second = ROOT / "examples" / "sst2", ROOT / "examples" / "mr-rt-polarity"
     _push(walk, first, "team/sst2")
     _push(walk, second, "team/mr-rt-polarity")
-    _densities(walk, first)
+    _rates(walk, first)
     _compress(walk, "team/sst2", "team/sst2-small")
     _merge(walk, ("team/sst2-small", "team/mr-rt-polarity"), "team/sentiment")
     _pull(walk, "team/sst2")
@@ -134,45 +135,51 @@ def _push(walk: Tour, folder: Path, name: str) -> None:
     walk.rows.append(Row(f"{name} (as trained)", size, size, bits, None, clock.seconds))
 
 
-def _densities(walk: Tour, source: Path) -> None:
-    """Show what the published recipe does to this adapter from density to density."""
-    from api.workflows.compress import CompressOptions, Origin, shrink
-    from compress import Compeft
+def _rates(walk: Tour, source: Path) -> None:
+    """Show what our method and the published recipe make of this adapter, rate by rate."""
+    from compress import Compeft, Rd
 
     columns = (
-        Column("density", right=True),
+        Column("method"),
         Column("bytes", right=True),
         Column("ratio", right=True),
         Column("bits/parameter", right=True),
         Column("error of ΔW", right=True),
         Column("modules erased", right=True),
+        Column("seconds", right=True),
     )
-    rows = []
-    for density in DENSITIES:
-        target = walk.place / "densities" / f"sst2-{density:g}.tern"
-        report = shrink(Origin(source), target, options=CompressOptions(Compeft(density=density)))
-        rows.append(_density_row(density, report))
+    rows = [_rate_row(walk, source, f"rd-{rate:g}", Rd(bits=rate)) for rate in RATES]
+    rows += [
+        _rate_row(walk, source, f"compeft-{density:g}", Compeft(density=density))
+        for density in DENSITIES
+    ]
     if not _json_wanted():
-        output.line("\ncompeft on sst2, one global threshold, as published:")
+        output.line("\nsst2 by rd at some bits, and by compeft as published at some densities:")
         output.table(columns, rows)
         output.line("")
 
 
-def _density_row(density: float, report: CompressionReport) -> tuple[str, ...]:
+def _rate_row(walk: Tour, source: Path, name: str, method: Compeft | Rd) -> tuple[str, ...]:
+    from api.workflows.compress import CompressOptions, Origin, shrink
+
+    with _timed() as clock:
+        target = walk.place / "rates" / f"{name}.tern"
+        report = shrink(Origin(source), target, options=CompressOptions(method))
     erased = f"{len(report.erased)} of {len(report.modules)}" if report.erased else "none"
     return (
-        f"{density:.0%}",
+        name.replace("-", " "),
         output.count(report.size.total),
         f"{report.ratio:.1f}×",
         f"{report.bits_per_param:.2f}",
         f"{report.delta_error or 0:.3f}",
         erased,
+        f"{clock.seconds:.2f}",
     )
 
 
 def _compress(walk: Tour, name: str, target: str) -> None:
     from api.workflows.compress import CompressOptions, compress_and_push, fetch_origin
-    from compress import Compeft
+    from compress import Rd
 
     with _timed() as clock:
         origin = fetch_origin(
@@ -182,13 +189,13 @@ def _compress(walk: Tour, name: str, target: str) -> None:
             walk.client,
             origin,
             _reference(target),
-            options=CompressOptions(Compeft(density=DENSITY)),
+            options=CompressOptions(Rd(bits=RATE)),
         )
     output.message(f"compressed  {target}@{output.short(pushed.revision.digest)}")
     walk.check(f"no module of {target} is erased", holds=not report.erased)
     walk.rows.append(
         Row(
-            f"{target} (compeft {DENSITY:.0%})",
+            f"{target} (rd at {RATE:g} bits)",
             report.size.total,
             report.source_bytes,
             report.bits_per_param,
@@ -258,7 +265,7 @@ def _compare(walk: Tour, original: Path) -> None:
 
     pulled = walk.place / "pulled"
     local = walk.place / "decoded-here"
-    decompress(walk.place / "densities" / f"sst2-{DENSITY:g}.tern", local)
+    decompress(walk.place / "rates" / f"rd-{RATE:g}.tern", local)
     names = ("adapter_config.json", "adapter_model.safetensors", "README.md")
     equal = all((pulled / "sst2" / n).read_bytes() == (original / n).read_bytes() for n in names)
     walk.check("sst2 comes back byte for byte", holds=equal)

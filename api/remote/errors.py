@@ -149,6 +149,25 @@ class NotCompressedError(ApiError):
         )
 
 
+class NoLayersError(ApiError):
+    """Say that what was asked for in layers has none, or fewer.
+
+    Attributes:
+        file: the file or revision.
+        expected: what would have been right.
+        actual: what is there.
+    """
+
+    def __init__(self, file: str, *, actual: str, expected: str = "the method rd") -> None:
+        super().__init__(
+            f"{file} does not have these layers: expected {expected}, got {actual}",
+            hint="leave out --layers to take all of it; only the method rd makes layers",
+        )
+        self.file = file
+        self.expected = expected
+        self.actual = actual
+
+
 class ListingError(ApiError):
     """Say that a hub's listing of files contradicts itself or could harm this machine."""
 

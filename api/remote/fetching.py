@@ -51,16 +51,27 @@ class BlobFetcher:
         with self._partial(digest) as partial:
             if partial.stat().st_size > file.size_bytes:
                 partial.write_bytes(b"")
-            actual = self._complete(file, partial, advance)
+            advance(partial.stat().st_size)
+            actual = self._complete(file, partial, advance, stop=file.size_bytes)
             if actual != digest:
                 # Perhaps what an earlier pull left was damaged: once more, from the start.
                 advance(-partial.stat().st_size)
                 partial.write_bytes(b"")
-                actual = self._complete(file, partial, advance)
+                actual = self._complete(file, partial, advance, stop=file.size_bytes)
             if actual != digest:
                 partial.write_bytes(b"")
                 raise DigestMismatchError(digest, actual)
             _move(partial, destination)
+
+    def fetch_prefix(self, file: FileBody, path: Path, size_bytes: int, advance: Advance) -> None:
+        """Let `path`, which holds the first bytes of a file, hold as many; nothing is checked.
+
+        Raises:
+            HubError: the hub refuses.
+            HubUnreachableError: the hub is gone for good.
+        """
+        if path.stat().st_size < size_bytes:
+            self._complete(file, path, advance, stop=size_bytes)
 
     @contextmanager
     def _partial(self, digest: Digest) -> Iterator[Path]:
@@ -76,16 +87,15 @@ class BlobFetcher:
                 if not path.exists():
                     (self._partials / f"{digest.hex}.lock").unlink(missing_ok=True)
 
-    def _complete(self, file: FileBody, partial: Path, advance: Advance) -> Digest:
-        """Fetch what is missing of a partial file; return the digest of the whole."""
+    def _complete(self, file: FileBody, partial: Path, advance: Advance, *, stop: int) -> Digest:
+        """Fetch what is missing of a partial file up to `stop`; return its digest."""
         retry = self._client.transport.retry
         failures = 0
         with HashedFile(partial) as target:
-            advance(target.size_bytes)
-            while target.size_bytes < file.size_bytes:
+            while target.size_bytes < stop:
                 before = target.size_bytes
                 try:
-                    self._fetch_rest(file, target, advance)
+                    self._fetch_rest(file, target, advance, stop=stop)
                     if target.size_bytes == before:
                         _refuse_empty(self._client.endpoint)
                 except (httpx2.TransportError, HubError) as error:
@@ -98,18 +108,20 @@ class BlobFetcher:
                     retry.sleep(retry.wait_s(failures, asked))
             return target.digest()
 
-    def _fetch_rest(self, file: FileBody, target: HashedFile, advance: Advance) -> None:
-        offset = target.size_bytes
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
+    def _fetch_rest(
+        self, file: FileBody, target: HashedFile, advance: Advance, *, stop: int
+    ) -> None:
+        offset, cut = target.size_bytes, stop < file.size_bytes
+        headers = {"Range": f"bytes={offset}-{stop - 1 if cut else ''}"} if offset or cut else {}
         path = adapter_path(self._adapter, "blobs", file.digest)
         with self._client.transport.stream("GET", path, headers=headers, follow=True) as response:
-            if offset and response.status_code != httpx2.codes.PARTIAL_CONTENT:
+            if headers and response.status_code != httpx2.codes.PARTIAL_CONTENT:
                 raise HubError(
-                    "the hub sends the whole file where the rest was asked for",
+                    "the hub sends the whole file where a part was asked for",
                     status=response.status_code,
                     code="range-ignored",
                 )
-            left = file.size_bytes - offset
+            left = stop - offset
             for chunk in response.iter_raw():
                 data = chunk[:left]
                 target.write(data)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 from api.client import HubClient
@@ -12,11 +13,20 @@ from api.remote.progress import SILENT, Progress
 from api.schemas import RevisionBody
 from api.workflows.pull import PullOptions, pull
 from api.workflows.push import PushedRevision, PushOptions, push
-from compress import Compeft, CompressionReport, compress_adapter, compress_residual
+from compress import (
+    Compeft,
+    CompressionReport,
+    Lossless,
+    Rd,
+    compress_adapter,
+    compress_residual,
+)
 from registry.digest import Digest
 from registry.manifest import LineageEdge, Operation, Scalar
 from registry.refs import AdapterName, Reference
 from registry.validation.adapter_summary import Kind
+
+LOSSLESS = "lossless"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +47,12 @@ class CompressOptions:
     """Say how to compress.
 
     Attributes:
-        method: density, alpha, scope.
+        method: how; None takes the best one that the source allows.
         base: folder of the base model, if the source is a fully fine-tuned model.
         kind: what the source is, where it cannot say itself; a revision says it.
     """
 
-    method: Compeft = field(default_factory=Compeft)
+    method: Compeft | Lossless | Rd | None = None
     base: Path | None = None
     kind: str | None = None
 
@@ -91,11 +101,12 @@ def shrink(
             return compress_residual(
                 source, options.base, destination, method=options.method, progress=counted
             )
+        differences = _kind(origin, options) == Kind.FULL_RESIDUAL
         return compress_adapter(
             source,
             destination,
-            method=options.method,
-            differences=_kind(origin, options) == Kind.FULL_RESIDUAL,
+            method=options.method or (Compeft() if differences else Rd()),
+            differences=differences,
             progress=counted,
         )
 
@@ -166,32 +177,54 @@ def _kind(origin: Origin, options: CompressOptions) -> str | None:
 def _compressed_options(
     origin: Origin, report: CompressionReport, options: CompressOptions, message: str
 ) -> PushOptions:
-    method = options.method
-    parameters: dict[str, Scalar] = {
-        "method": report.method,
-        "density": method.density,
-        "alpha": method.alpha,
-        "scope": method.scope.value,
-        "exact_count": method.exact_count,
-    }
-    metrics: dict[str, float] = {
-        "bytes": float(report.size.total),
-        "ratio": report.ratio,
-        "bits_per_param": report.bits_per_param,
-        "erased_modules": float(len(report.erased)),
-    }
-    if report.delta_error is not None:
-        metrics["error_delta"] = report.delta_error
-    if report.vector_error is not None:
-        metrics["error_vector"] = report.vector_error
+    parameters = {"method": report.method, **_scalars(report.settings)}
+    metrics = _metrics(report)
     revision, kind = origin.revision, _kind(origin, options)
     return PushOptions(
         base_model=revision.manifest.base_model if revision else None,
-        message=message or f"{report.method} at density {method.density:g}",
+        message=message or describe(report),
         lineage=(_edge(Operation.COMPRESSED_FROM, revision, parameters),) if revision else (),
         metrics=metrics,
         kind=kind if kind in (Kind.FULL_RESIDUAL, Kind.FULL_MODEL) else None,
     )
+
+
+def describe(report: CompressionReport) -> str:
+    """Say in a few words how something was compressed."""
+    told = report.settings
+    if "density" in told:
+        return f"{report.method} at density {told['density']}"
+    if not report.bits_per_param or report.method == LOSSLESS:
+        return report.method
+    return f"{report.method} at {report.bits_per_param:.3g} bits per parameter"
+
+
+def _scalars(settings: Mapping[str, str]) -> dict[str, Scalar]:
+    """Read numbers and truths out of settings, which are texts."""
+    truths = {"true": True, "false": False}
+    found: dict[str, Scalar] = {}
+    for key, text in settings.items():
+        try:
+            found[key] = truths[text] if text in truths else float(text)
+        except ValueError:
+            found[key] = text
+    return found
+
+
+def _metrics(report: CompressionReport) -> dict[str, float]:
+    """Give the figures of a report that a revision carries."""
+    lossy = report.method != LOSSLESS
+    figures = {
+        "bytes": float(report.size.total),
+        "ratio": report.ratio,
+        "bits_per_param": report.bits_per_param if lossy else None,
+        "erased_modules": float(len(report.erased)),
+        "error_bound": report.error_bound,
+        "error_delta": report.delta_error,
+        "error_vector": report.vector_error,
+        "layers": float(len(report.layers)) if report.layers else None,
+    }
+    return {name: value for name, value in figures.items() if value is not None and isfinite(value)}
 
 
 def _edge(

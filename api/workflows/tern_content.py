@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from compress import container
 from compress.adapter import SourceKind
 from compress.container import Stored
 from compress.container_read import TernFile
@@ -20,10 +21,11 @@ from registry.validation.lora_keys import LoraLayout, read_layout
 from registry.validation.tensor_info import TensorInfo
 
 _COPY_BYTES = 1 << 20
+_LOSSLESS = "the method lossless gives every bit back"
 
 
 def read_tern(source: FileSource) -> TernContent:
-    """Check every byte of a `.tern` and return what it holds; its trits are not decoded.
+    """Check every byte of a `.tern` and return what it holds; its streams are not decoded.
 
     Raises:
         TernError: it is damaged, or of a version that is not understood.
@@ -31,11 +33,12 @@ def read_tern(source: FileSource) -> TernContent:
     """
     with _on_disk(source) as path, TernFile(path) as tern:
         index = tern.index
+        lossless = tern.method == container.LOSSLESS
     parameters = Counter[str]()
     for tensor in index.tensors:
         parameters[tensor.info.dtype] += tensor.info.size
     tensors = [_described(tensor) for tensor in index.tensors]
-    coded = [_described(tensor) for tensor in index.coded]
+    coded = [_described(tensor) for tensor in (*index.coded, *index.heads)]
     if index.kind is SourceKind.MODEL:
         layout = LoraLayout((), frozenset(), frozenset(), ())
     else:
@@ -48,7 +51,9 @@ def read_tern(source: FileSource) -> TernContent:
         dict(parameters),
         layout.module_shapes,
         compressible=bool(coded),
-        kept_exactly=describe_kept(_peft_type(index.config), tensors, coded),
+        kept_exactly=describe_kept(
+            _peft_type(index.config), tensors, coded, why=_LOSSLESS if lossless else ""
+        ),
     )
 
 

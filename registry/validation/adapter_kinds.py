@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 _DENSE = frozenset({Kind.FULL_RESIDUAL, Kind.FULL_MODEL})
 _DECLARED = frozenset({Kind.FULL_RESIDUAL, Kind.FULL_MODEL, Kind.SPARSE_DELTA})
-_TERN_TENSORS = frozenset({"index", "trits", "exact"})
+_TERN_NAMES = "index, trits, exact, heads and layers"
+_TERN_TENSORS = frozenset({"index", "trits", "exact", "heads", "layers"})
 
 
 def summarise_peft(config: AdapterConfig, file: InspectedFile) -> AdapterSummary:
@@ -113,7 +114,7 @@ def _check_tern(file: InspectedFile) -> None:
         reason=Reason.TERN_INVALID,
         file=file.path,
         field=wrong[0].name if wrong else "__metadata__",
-        expected="U8 streams named index, trits and exact, and the metadata format=tern",
+        expected=f"U8 streams named {_TERN_NAMES}, and the metadata format=tern",
         actual=some(f"{t.name} {t.dtype}" for t in file.header.tensors) or "no tensors",
         hint="compress the adapter again, or push the safetensors file that it was made from",
     )
@@ -254,9 +255,16 @@ def _compresses(peft_type: str, tensor: TensorInfo) -> bool:
 
 
 def describe_kept(
-    peft_type: str, tensors: Iterable[TensorInfo], coded: Iterable[TensorInfo]
+    peft_type: str, tensors: Iterable[TensorInfo], coded: Iterable[TensorInfo], *, why: str = ""
 ) -> str:
-    """Say for people what compression leaves as it is; empty where that is nothing."""
+    """Say for people what compression leaves as it is; empty where that is nothing.
+
+    Args:
+        peft_type: of the configuration, or empty.
+        tensors: all tensors.
+        coded: those that are compressed.
+        why: why none is, or empty where the type of adapter says.
+    """
     names = {tensor.name for tensor in coded}
     kept = [tensor for tensor in tensors if tensor.name not in names]
     if not kept:
@@ -264,8 +272,8 @@ def describe_kept(
     if names:
         return f"{some(tensor.name for tensor in kept)} ({len(kept)} tensors, {size_of(kept)})"
     row = PEFT_TYPES.get(peft_type)
-    why = row.why_kept if row and row.why_kept else "no task vector is known for it"
-    return f"all {len(kept)} tensors ({size_of(kept)}): {why}"
+    own = row.why_kept if row and row.why_kept else "no task vector is known for it"
+    return f"all {len(kept)} tensors ({size_of(kept)}): {why or own}"
 
 
 def _targets(config: AdapterConfig) -> tuple[str, ...]:

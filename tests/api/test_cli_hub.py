@@ -167,7 +167,7 @@ def test_branches_are_deleted_alone(cli: CommandLine, folder: Path, name: str) -
 def test_lineage_is_a_tree(cli: CommandLine, examples: Path, name: str) -> None:
     cli("push", examples / "sst2", f"{name}-a")
     cli("push", examples / "mr-rt-polarity", f"{name}-b")
-    cli("compress", f"{name}-a", "--as", f"{name}-c", "--density", "0.5")
+    cli("compress", f"{name}-a", "--as", f"{name}-c")
     cli("merge", f"{name}-c", f"{name}-b", "-w", "0.7", "-w", "0.3", "--as", f"{name}-d")
     told = cli.json("lineage", f"{name}-d")
     operations = [edge["edge"]["operation"] for edge in told["ancestors"]]
@@ -184,7 +184,7 @@ def test_compressing_publishes_with_its_figures(
     cli: CommandLine, examples: Path, name: str
 ) -> None:
     source = cli.json("push", examples / "sst2", name)["digest"]
-    told = cli.json("compress", name, "--as", f"{name}-small", "--density", "0.5")
+    told = cli.json("compress", name, "--as", f"{name}-small", "--bits", "0.5")
     assert told["erased"] == []
     manifest = cli.json("show", f"{name}-small")["manifest"]
     assert manifest["config"]["encoding"] == "tern"
@@ -194,7 +194,7 @@ def test_compressing_publishes_with_its_figures(
     assert manifest["metrics"]["error_delta"] == pytest.approx(told["delta_error"])
     edge = manifest["lineage"][0]
     assert (edge["operation"], edge["revision"]) == ("compressed_from", source)
-    assert edge["parameters"]["density"] == 0.5
+    assert (edge["parameters"]["method"], edge["parameters"]["bits"]) == ("rd", 0.5)
     decoded = cli.json("pull", f"{name}-small", "--to", "small")
     assert decoded["decoded"]
     assert "adapter_model.safetensors" in decoded["files"]
@@ -208,7 +208,7 @@ def test_compressing_publishes_with_its_figures(
 
 def test_what_is_erased_cannot_be_overlooked(cli: CommandLine, examples: Path, name: str) -> None:
     cli("push", examples / "sst2", name)
-    loud = cli("compress", name, "--as", f"{name}-tiny", "--density", "0.1")
+    loud = cli("compress", name, "--as", f"{name}-tiny", "--method", "compeft", "--density", "0.1")
     assert "ERASED" in loud.err
     assert "of 18 modules" in loud.err
     told = cli.json("show", f"{name}-tiny")

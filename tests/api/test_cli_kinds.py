@@ -44,7 +44,7 @@ def test_a_prompt_is_kept_exactly_and_that_is_said(
     assert "warning: nothing has a task vector, everything is kept exactly" in ran.err
     assert "1 tensors" in ran.out
     small = cli("show", "kinds/prompt-small").out
-    assert "without loss: nothing has a task vector" in small
+    assert "without loss" in small
     assert "encoding tern" in small
     cli("pull", "kinds/prompt-small", "--to", "back")
     for name in ("adapter_model.safetensors", "adapter_config.json"):
@@ -53,7 +53,7 @@ def test_a_prompt_is_kept_exactly_and_that_is_said(
 
 def test_a_compressed_revision_shows_what_it_came_to(cli: CommandLine, examples: Path) -> None:
     cli("push", examples / "sst2", "kinds/sst2")
-    told = cli.json("compress", "kinds/sst2", "--as", "kinds/sst2-small", "--density", "0.5")
+    told = cli.json("compress", "kinds/sst2", "--as", "kinds/sst2-small", "--bits", "0.5")
     shown = cli("show", "kinds/sst2-small").out
     line = next(line for line in shown.splitlines() if line.startswith("compressed "))
     assert f"{told['ratio']:.1f}×" in line
@@ -65,7 +65,7 @@ def test_a_compressed_revision_shows_what_it_came_to(cli: CommandLine, examples:
 
 def test_what_lineage_names_can_be_compared_with(cli: CommandLine, examples: Path) -> None:
     cli("push", examples / "sst2", "kinds/original")
-    made = cli.json("compress", "kinds/original", "--as", "kinds/small", "--density", "0.5")
+    made = cli.json("compress", "kinds/original", "--as", "kinds/small", "--bits", "0.5")
     edge = cli.json("show", "kinds/small")["manifest"]["lineage"][0]
     original = f"{edge['adapter']}@{edge['revision']}"
     told = cli.json("inspect", "kinds/small", "--against", original)
@@ -84,7 +84,9 @@ def test_weights_without_a_config_are_published_with_their_companions(cli: Comma
     (folder / "README.md").write_text("# a style\n")
     (folder / "images" / "a.json").write_text("{}")
     cli("push", folder, "kinds/style")
-    assert cli.json("compress", "kinds/style", "--as", "kinds/style")["exact_tensors"] == []
+    compeft = ("--method", "compeft")
+    told = cli.json("compress", "kinds/style", "--as", "kinds/style", *compeft)
+    assert told["exact_tensors"] == []
     manifest = cli.json("show", "kinds/style")["manifest"]
     assert manifest["config"]["kind"] == "lora-raw"
     assert [file["path"] for file in manifest["files"]] == [
@@ -108,7 +110,7 @@ def test_a_sparse_delta_says_that_its_indices_are_kept(
     shown = cli("show", "kinds/delta").out
     assert "sparse-delta" in shown
     assert "w.indices (1 tensors, 4,000 bytes)" in shown
-    told = cli.json("compress", "kinds/delta", "--as", "kinds/delta-small")
+    told = cli.json("compress", "kinds/delta", "--as", "kinds/delta-small", "--method", "compeft")
     assert told["exact_tensors"] == ["w.indices"]
     assert (told["parameters"], told["nonzero"]) == (500, 101)
     assert "sparse delta" in cli("inspect", "kinds/delta-small").out
@@ -126,7 +128,8 @@ def test_a_residual_is_pulled_with_its_base(cli: CommandLine, random: np.random.
         Path(name, "config.json").write_text("{}")
     cli("push", "./tuned", "kinds/tuned", "--kind", "full-model", "--base", "tiny")
     assert "yes, with --base" in cli("show", "kinds/tuned").out
-    cli("compress", "kinds/tuned", "--base", "base", "--as", "kinds/tuned-small")
+    made = cli("compress", "kinds/tuned", "--base", "base", "--as", "kinds/tuned-small")
+    assert "compeft it is" in made.err
     refused = cli("pull", "kinds/tuned-small", "--to", "back", code=1)
     assert "--base" in refused.err
     assert not Path("back").exists()

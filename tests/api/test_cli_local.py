@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from tests.command_line import CommandLine, command_line
 
 WEIGHTS = "adapter_model.safetensors"
+COMPEFT = ("--method", "compeft")
 
 
 @pytest.fixture
@@ -28,10 +29,18 @@ def sst2(examples: Path) -> Path:
 
 @pytest.mark.parametrize("target", ["small.tern", "./folder"])
 def test_there_and_back(cli: CommandLine, sst2: Path, target: str) -> None:
-    told = cli.json("compress", sst2, "--to", target, "--density", "0.5")
+    told = cli.json("compress", sst2, "--to", target, "--bits", "0.5")
     assert told["result"] == target.removeprefix("./")
     assert told["digest"] is None
-    assert {"method", "density", "alpha", "scope", "ratio", "bits_per_param"} <= set(told)
+    assert {
+        "method",
+        "settings",
+        "layers",
+        "heads",
+        "error_bound",
+        "ratio",
+        "bits_per_param",
+    } <= set(told)
     assert {"delta_error", "erased", "modules", "size", "warnings", "exact_tensors"} <= set(told)
     back = cli.json("decompress", target, "--to", "back")
     assert WEIGHTS in back["files"]
@@ -45,7 +54,7 @@ def test_there_and_back(cli: CommandLine, sst2: Path, target: str) -> None:
 
 
 def test_text_tells_sizes_and_errors(cli: CommandLine, sst2: Path) -> None:
-    ran = cli("compress", sst2, "--to", "small.tern", "--density", "0.5")
+    ran = cli("compress", sst2, "--to", "small.tern", *COMPEFT, "--density", "0.5")
     for part in ("compeft, density 0.5", "ratio", "bits per parameter", "error of ΔW", "2 tensors"):
         assert part in ran.out
     assert ran.out.splitlines()[-1] == "small.tern"
@@ -54,9 +63,9 @@ def test_text_tells_sizes_and_errors(cli: CommandLine, sst2: Path) -> None:
 
 def test_scopes_differ(cli: CommandLine, sst2: Path) -> None:
     errors = {
-        scope: cli.json(
-            "compress", sst2, "--to", f"{scope}.tern", "--density", "0.2", "--scope", scope
-        )["delta_error"]
+        scope: cli.json("compress", sst2, "--to", f"{scope}.tern", *COMPEFT, "--scope", scope)[
+            "delta_error"
+        ]
         for scope in ("global", "factor", "tensor")
     }
     assert len(set(errors.values())) == 3
@@ -64,8 +73,8 @@ def test_scopes_differ(cli: CommandLine, sst2: Path) -> None:
 
 
 def test_exact_count_keeps_one_less(cli: CommandLine, sst2: Path) -> None:
-    published = cli.json("compress", sst2, "--to", "a.tern")
-    exact = cli.json("compress", sst2, "--to", "b.tern", "--exact-count")
+    published = cli.json("compress", sst2, "--to", "a.tern", *COMPEFT)
+    exact = cli.json("compress", sst2, "--to", "b.tern", *COMPEFT, "--exact-count")
     assert exact["nonzero"] == int(0.2 * exact["parameters"])
     assert published["nonzero"] == exact["nonzero"] + 1
 
@@ -73,12 +82,24 @@ def test_exact_count_keeps_one_less(cli: CommandLine, sst2: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "told"),
     [
-        (["--density", "0"], 2, "(0, 1]"),
-        (["--density", "1.5"], 2, "(0, 1]"),
-        (["--density", "nan"], 2, "(0, 1]"),
-        (["--alpha", "-1"], 2, "above 0"),
+        ([*COMPEFT, "--density", "0"], 2, "(0, 1]"),
+        ([*COMPEFT, "--density", "1.5"], 2, "(0, 1]"),
+        ([*COMPEFT, "--density", "nan"], 2, "(0, 1]"),
+        ([*COMPEFT, "--alpha", "-1"], 2, "above 0"),
         (["--scope", "row"], 2, "'row' is not one of"),
         (["--method", "magic"], 2, "'magic' is not"),
+        (["--density", "0.5"], 2, "--density belongs to the method compeft, and this is rd"),
+        ([*COMPEFT, "--bits", "1"], 2, "--bits belongs to the method rd, and this is compeft"),
+        (["--lossless", "--bits", "1"], 2, "--bits belongs to the method rd, and this is lossless"),
+        (["--lossless", *COMPEFT], 2, "--lossless is a method of its own"),
+        (["--bits", "1", "--max-error", "0.3"], 2, "--bits and --max-error exclude each other"),
+        (["--bits", "0"], 2, "0.001 to 12"),
+        (["--max-error", "1"], 2, "a share in (0, 1)"),
+        (["--gain", "loud"], 2, "none of none, norm, tune and a number"),
+        (["--gain", "nan"], 2, "none of none, norm, tune and a number"),
+        (["--gain", "tune"], 2, "--gain tune needs --validation FILE.jsonl and --base-model"),
+        (["--base-model", "."], 2, "are for --gain tune"),
+        (["--heads", "int2"], 2, "'int2' is not one of"),
         (["--base", "./nowhere"], 1, "nowhere"),
     ],
 )
@@ -91,7 +112,7 @@ def test_options_out_of_range_are_named(
 
 
 def test_erased_modules_are_loud_and_in_json(cli: CommandLine, sst2: Path) -> None:
-    ran = cli("compress", sst2, "--to", "tiny.tern", "--density", "0.05", "--json")
+    ran = cli("compress", sst2, "--to", "tiny.tern", *COMPEFT, "--density", "0.05", "--json")
     assert len(json.loads(ran.out)["erased"]) == 18
     assert "ERASED" in ran.err
     told = cli.json("inspect", "tiny.tern", "--against", sst2)
@@ -107,7 +128,7 @@ def test_inspect_shows_each_module(cli: CommandLine, sst2: Path) -> None:
     assert told["modules"][0]["rank"] == 8
     text = cli("inspect", sst2).out
     assert "layer.5.attention.self.value" in text
-    cli("compress", sst2, "--to", "small.tern", "--density", "0.5")
+    cli("compress", sst2, "--to", "small.tern", *COMPEFT, "--density", "0.5")
     told = cli.json("inspect", "small.tern", "--against", sst2)
     assert 0.5 < told["delta_error"] < 0.7
     assert "compeft" in cli("inspect", "small.tern").out
@@ -179,7 +200,8 @@ def test_a_full_fine_tune_is_a_residual(cli: CommandLine, sst2: Path) -> None:
     Path("tuned").mkdir()
     save_file(tensors, "base/model.safetensors")
     save_file({k: v * 1.01 for k, v in tensors.items()}, "tuned/model.safetensors")
-    cli("compress", "./tuned", "--base", "base", "--to", "delta.tern", "--density", "1")
+    ran = cli("compress", "./tuned", "--base", "base", "--to", "delta.tern", "--density", "1")
+    assert "compeft it is" in ran.err
     assert cli("decompress", "delta.tern", "--to", "back", code=1).err
     cli("decompress", "delta.tern", "--to", "back", "--base", "base")
     decoded = load_file(next(Path("back").glob("*.safetensors")))

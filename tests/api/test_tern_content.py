@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from api.workflows.tern_content import read_tern
-from compress import Compeft, TernError, compress_adapter, compress_residual
+from compress import (
+    Compeft,
+    Heads,
+    Lossless,
+    Rd,
+    TernError,
+    compress_adapter,
+    compress_residual,
+)
 from registry.validation.adapter_summary import Kind
 from registry.validation.file_sources import BytesFile, LocalFile
 from tests.safetensors_files import Array, good_file, lora
@@ -85,3 +93,45 @@ def test_a_damaged_one_is_refused(tern: Path, at: float) -> None:
 def test_other_safetensors_are_refused() -> None:
     with pytest.raises(TernError):
         read_tern(BytesFile(good_file(lora(["q"]))))
+
+
+def test_layers_and_heads_are_described(examples: Path, tmp_path: Path) -> None:
+    small = tmp_path / "rd.tern"
+    compress_adapter(examples / "sst2", small, method=Rd(bits=0.5))
+    content = read_tern(LocalFile(small))
+    assert content.parameters == {"F32": 110_592 + 770}
+    assert set(content.module_shapes.values()) == {(384, 384)}
+    assert len(content.module_shapes) == 18
+    assert content.compressible
+    assert content.kept_exactly.endswith("classifier.weight (2 tensors, 3,080 bytes)")
+
+
+def test_a_rounded_head_is_not_kept_exactly(tmp_path: Path) -> None:
+    weights = lora(["q", "v"], seed=3)
+    weights["base_model.model.score.weight"] = np.ones((64, 64), np.float32)
+    (tmp_path / "w.safetensors").write_bytes(good_file(weights))
+    method = Rd(max_error=0.5, heads=Heads.INT4)
+    compress_adapter(tmp_path / "w.safetensors", tmp_path / "w.tern", method=method)
+    content = read_tern(LocalFile(tmp_path / "w.tern"))
+    assert (content.kind, content.compressible) == (Kind.LORA_RAW, True)
+    assert content.kept_exactly == ""
+
+
+def test_lossless_keeps_everything_and_knows_the_shapes(examples: Path, tmp_path: Path) -> None:
+    compress_adapter(examples / "sst2", tmp_path / "l.tern", method=Lossless())
+    content = read_tern(LocalFile(tmp_path / "l.tern"))
+    assert not content.compressible
+    assert content.kept_exactly.endswith("the method lossless gives every bit back")
+    assert len(content.module_shapes) == 18
+
+
+@pytest.mark.parametrize("method", [Rd(bits=0.5), Lossless()])
+@pytest.mark.parametrize("at", [0.05, 0.5, 0.99])
+def test_a_damaged_one_of_every_method_is_refused(
+    examples: Path, tmp_path: Path, method: Rd | Lossless, at: float
+) -> None:
+    compress_adapter(examples / "sst2", tmp_path / "x.tern", method=method)
+    data = bytearray((tmp_path / "x.tern").read_bytes())
+    data[int(at * len(data))] ^= 1
+    with pytest.raises(TernError):
+        read_tern(BytesFile(bytes(data)))

@@ -1,0 +1,96 @@
+"""Run a tiny model from the command line: calibrate, evaluate, and tune a gain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from api.forward.evaluate import evaluate
+from api.forward.rows import read_rows
+from tests.command_line import CommandLine, command_line
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
+    with command_line(capsys, tmp_path, "http://127.0.0.1:9") as line:
+        yield line
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    texts = ["zero one", "two three four", "five", "six seven zero", "one one two", "three"]
+    lines = [json.dumps({"text": t, "label": "abc"[n % 3]}) for n, t in enumerate(texts * 2)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    return tmp_path / "rows.jsonl"
+
+
+def test_an_adapter_is_judged_compressed_or_not(
+    cli: CommandLine, make_expert: Make, encoder: Path, rows: Path
+) -> None:
+    expert = make_expert()
+    told = cli.json("evaluate", expert, "--base-model", encoder, "--rows", rows)
+    direct = evaluate(encoder, expert, read_rows(rows))
+    assert (told["rows"], told["accuracy"], told["loss"]) == (12, direct.accuracy, direct.loss)
+    cli("compress", expert, "--lossless", "--to", "l.tern")
+    again = cli.json("evaluate", "l.tern", "--base-model", encoder, "--rows", rows)
+    assert (again["accuracy"], again["loss"]) == (told["accuracy"], told["loss"])
+    assert (
+        f"{direct.loss:.4f}" in cli("evaluate", expert, "--base-model", encoder, "--rows", rows).out
+    )
+
+
+@pytest.mark.parametrize("options", [[], ["--full"]])
+def test_what_calibrating_writes_weights_the_error(
+    cli: CommandLine, make_expert: Make, encoder: Path, rows: Path, options: list[str]
+) -> None:
+    expert = make_expert(r=8)
+    told = cli.json(
+        "calibrate",
+        *(expert, "--base-model", encoder, "--texts", rows, "--to", "m.safetensors"),
+        *("--rows", "5", *options),
+    )
+    assert (told["rows"], told["modules"]) == (5, 4)
+    shapes = {values.shape for values in load_file("m.safetensors").values()}
+    assert shapes == ({(16, 16)} if options else {(16,)})
+    plain = cli.json("compress", expert, "--bits", "6", "--to", "a.tern")
+    weighted = cli.json(
+        "compress", expert, "--bits", "6", "--calibrate", "m.safetensors", "--to", "b.tern"
+    )
+    assert weighted["settings"]["calibrated"] == "true"
+    assert weighted["delta_error"] != plain["delta_error"]
+
+
+def test_a_gain_is_tuned_on_rows(
+    cli: CommandLine, make_expert: Make, encoder: Path, rows: Path
+) -> None:
+    expert = make_expert(r=8)
+    tune = ("--gain", "tune", "--validation", rows, "--base-model", encoder)
+    told = cli.json("compress", expert, "--bits", "6", *tune, "--to", "a.tern")
+    curve = told["gain_curve"]
+    best = min(curve["points"], key=lambda point: point["loss"])
+    assert float(told["settings"].get("gain", "1")) == pytest.approx(best["gain"])
+    assert curve["rows"] == 12
+    cli("compress", expert, "--bits", "6", "--gain", best["gain"], "--to", "b.tern")
+    assert Path("a.tern").read_bytes() == Path("b.tern").read_bytes()
+    assert "is best of" in cli("compress", expert, "--bits", "6", *tune, "--to", "c.tern").err
+
+
+def test_rows_that_do_not_fit_are_refused(
+    cli: CommandLine, make_expert: Make, encoder: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"words": 1}\n')
+    expert = make_expert()
+    for line in (
+        ("evaluate", expert, "--base-model", encoder, "--rows", bad),
+        ("calibrate", expert, "--base-model", encoder, "--texts", bad, "--to", "m.safetensors"),
+    ):
+        ran = cli(*line, code=1)
+        assert ran.err.startswith("error: ")
+    assert not Path("m.safetensors").exists()
