@@ -34,7 +34,10 @@ format: $(STAMP)  ## Let ruff format and sort
 	$(BIN)/ruff format .
 
 bench: $(STAMP)  ## Run every benchmark; results go to benchmarks/results
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+	for name in $(basename $(notdir $(wildcard benchmarks/*.py))); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+fuzz: $(STAMP)  ## Fuzz the .tern container for ten minutes
+	$(BIN)/python -m benchmarks.fuzz_tern --seconds 600
 
 clean:  ## Remove what these targets made
 	rm -rf .venv tour .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

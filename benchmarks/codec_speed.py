@@ -5,8 +5,8 @@
 Synthetic trits at density 5, 20 and 50 %. Each figure is the best of three in one process, in
 millions of parameters per CPU second: `encode` and `decode` are the entropy coder alone (trits ↔
 segment); `deflate` is zlib, level 6, over two packed bit masks, the simple way to store the same;
-`copy` is a memory copy of the trits. Then whole files: an adapter of float32 LoRA factors
-compressed and decompressed on disk.
+`copy` is a memory copy of the trits. Then whole files: an adapter of LoRA factors compressed and
+decompressed on disk, by `compeft` (float32) and by `rd` (float16, spectra that fall by a fifth).
 """
 
 from __future__ import annotations
@@ -25,15 +25,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress import Compeft, compress_adapter, decompress, entropy
+from compress import Compeft, Rd, compress_adapter, decompress, entropy, rate_distortion
+from compress.container_read import TernFile
 from compress.tensor_file import TensorInfo, TensorWriter
 
 RESULTS = Path(__file__).resolve().parent / "results"
 DENSITIES = (0.05, 0.2, 0.5)
+RATES = (0.25, 0.5, 1.0)
 Array = NDArray[Any]
 CODER_HEAD = (
     "| million | density | encode | decode | bytes / bound | deflate masks | inflate masks | "
     "bytes / bound | copy int8 | decode ÷ copy |"
+)
+RD_HEAD = (
+    "| million | bits | compress | decompress | decode | error of ΔW | ÷ bound | bytes / Shannon |"
 )
 
 
@@ -118,6 +123,45 @@ def file_row(millions: int, density: float, work: Path) -> str:
     )
 
 
+def write_trained(path: Path, parameters: int) -> int:
+    """Write float16 LoRA modules of rank 16 and width 4096 with falling spectra; count elements."""
+    rng = np.random.default_rng(0)
+    falling = np.exp(-np.arange(16) / 5).astype(np.float32)
+    layers = max(1, parameters // (2 * 16 * 4096))
+    infos = [
+        TensorInfo(f"layers.{layer}.q.lora_{factor}.weight", "F16", shape)
+        for layer in range(layers)
+        for factor, shape in {"A": (16, 4096), "B": (4096, 16)}.items()
+    ]
+    with TensorWriter(path, infos, metadata={"format": "pt"}) as writer:
+        for info in infos:
+            values = rng.standard_normal(info.shape, np.float32) * np.float32(0.02)
+            if info.shape[0] == 16:
+                values *= falling[:, None]
+            writer.write(info.name, values.astype(np.float16).tobytes())
+    return layers * 2 * 16 * 4096
+
+
+def rd_row(millions: int, bits: float, work: Path) -> str:
+    """Measure whole files by `rd`, and its decoding without reading and writing files."""
+    source, small, back = work / "a.safetensors", work / "x.tern", work / "b.safetensors"
+    size = write_trained(source, millions * 1_000_000) / 1e6
+    reports = []
+    compressing = best_of(
+        1, lambda: reports.append(compress_adapter(source, small, method=Rd(bits=bits)))
+    )
+    restoring = best_of(3, lambda: decompress(small, back))
+    with TernFile(small) as tern:
+        decoding = best_of(3, lambda: [values.sum() for _, values in rate_distortion.decode(tern)])
+    report = reports[0]
+    ratio = (report.delta_error or 0) / (report.error_bound or 1)
+    return (
+        f"| {millions} | {bits:g} | {size / compressing:,.1f} | {size / restoring:,.0f} | "
+        f"{size / decoding:,.0f} | {report.delta_error:.4f} | {ratio:.3f} | "
+        f"{report.size.lossy / report.shannon_bytes:.4f} |"
+    )
+
+
 def machine() -> str:
     """Name the machine and the versions that the numbers come from."""
     return (
@@ -131,6 +175,7 @@ def main() -> None:
     """Print both tables and write them to `results/codec_speed.md`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--millions", type=int, nargs="+", default=[1, 16, 100])
+    parser.add_argument("--rd", type=int, nargs="+", default=[1, 16, 40])
     options = parser.parse_args()
     cases = [(millions, density) for millions in options.millions for density in DENSITIES]
     with tempfile.TemporaryDirectory() as work:
@@ -149,6 +194,12 @@ def main() -> None:
             "| million | density | compress | decompress | copy of the file | ratio to float32 |",
             "|---|---|---|---|---|---|",
             *(file_row(*case, Path(work)) for case in cases if case[1] < 0.5),
+            "",
+            "Whole files by `rd`: compressing searches the step; decode is layers to float16:",
+            "",
+            RD_HEAD,
+            "|---|---|---|---|---|---|---|---|",
+            *(rd_row(millions, b, Path(work)) for millions in options.rd for b in RATES),
         ]
     text = "\n".join(lines) + "\n"
     print(text)

@@ -39,8 +39,9 @@ def row(name: str, report: CompressionReport) -> str:
     strict = report.size.lossy <= 1.01 * report.shannon_bytes + 1024
     verdict = "no" if left < 0 else "yes, × 1.01 too" if strict else "yes"
     error = "–" if report.delta_error is None else f"{report.delta_error:.4f}"
+    density = float(report.settings["density"])
     return (
-        f"| {name} | {report.parameters:,} | {report.density:.0%} | {report.size.lossy:,} | "
+        f"| {name} | {report.parameters:,} | {density:.0%} | {report.size.lossy:,} | "
         f"{report.shannon_bytes:,.0f} | {report.size.lossy / report.shannon_bytes:.4f} | "
         f"{left:,.0f} | {error} | {verdict} |"
     )

@@ -104,6 +104,8 @@ def _decorated_as_command(node: Function) -> bool:
 def test_functions_take_few_arguments() -> None:
     crowded = []
     for path, node in functions():
+        if any("triton.jit" in ast.unparse(d) for d in node.decorator_list):
+            continue
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         names = [a.arg for a in arguments if a.arg not in {"self", "cls"}]
         if len(names) > 6 and not (_decorated_as_route(node) or _decorated_as_command(node)):
@@ -157,15 +159,16 @@ def test_print_stands_only_in_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("package", "allowed"),
     [
-        ("boto3", {"registry/storage/blobs_s3.py"}),
-        ("triton", set()),
-        ("pickle", set()),
-        ("torch", {"api/cli/tour_check.py"}),
+        ("boto3", ("registry/storage/blobs_s3.py",)),
+        ("triton", ("compress/kernels/",)),
+        ("pickle", ()),
+        ("torch", ("api/cli/tour_check.py", "api/forward/", "compress/kernels/")),
+        ("matplotlib", ("api/cli/plot.py",)),
     ],
 )
-def test_a_foreign_package_has_one_home(package: str, allowed: set[str]) -> None:
+def test_a_foreign_package_has_one_home(package: str, allowed: tuple[str, ...]) -> None:
     users = {relative(p) for p in sources() if any(n.split(".")[0] == package for n in _imports(p))}
-    assert users <= allowed
+    assert not [name for name in users if not name.startswith(allowed)]
 
 
 def test_sql_stands_in_the_catalog_only() -> None:
