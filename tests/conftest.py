@@ -9,6 +9,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+if os.environ.get("ADAPTERS_TEST_DEVICE", "cpu") == "cpu":
+    # Triton looks when it is first imported, which torch may do in any test, and never again.
+    os.environ["TRITON_INTERPRET"] = "1"
+
 
 def data_dir() -> Path:
     """Return the folder of sample adapters, tasks and models (it may not exist)."""

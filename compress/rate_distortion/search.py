@@ -26,6 +26,8 @@ _ATTEMPTS = 8
 _CLOSE = 0.004
 #: The error of a description against that of the best coder, to begin with.
 _USUAL_RATIO = 1.05
+#: What a slope may be against the usual one.
+_FLATTEST, _STEEPEST = 0.15, 2.0
 _BOOST = 1.25
 #: Steps of gains in an octave: a rounding error of a gain is 0.2 divided by them.
 _LEAST_STEPS = 16
@@ -202,7 +204,16 @@ def _next_price(tried: Sequence[tuple[float, float]], slope: float) -> float:
         share = (aim - below[1]) / (above[1] - below[1])
         return below[0] + min(0.9, max(0.1, share)) * (above[0] - below[0])
     at, found = above or below or tried[-1]
-    return at - (found - aim) / slope
+    return at - (found - aim) / _seen_slope(tried, slope)
+
+
+def _seen_slope(tried: Sequence[tuple[float, float]], slope: float) -> float:
+    """Take the slope between the last two tried, within bounds around the usual one."""
+    if len(tried) < 2 or abs(tried[-1][0] - tried[-2][0]) < 1e-6:
+        return slope
+    (at, found), (before_at, before) = tried[-1], tried[-2]
+    share = (found - before) / (at - before_at) / slope
+    return slope * min(_STEEPEST, max(_FLATTEST, share))
 
 
 def _step(price: float) -> float:

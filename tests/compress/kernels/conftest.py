@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from compress.kernels.backend import KernelBackend
 
 DEVICE = os.environ.get("ADAPTERS_TEST_DEVICE", "cpu")
-if DEVICE == "cpu":
-    # Triton looks when a kernel's module is imported, and never again.
-    os.environ["TRITON_INTERPRET"] = "1"
 
 #: Where torch or Triton is not installed there is nothing to run.
 collect_ignore_glob = [] if find_spec("torch") and find_spec("triton") else ["test_*.py"]
