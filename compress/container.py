@@ -45,6 +45,8 @@ VERSIONS = ("1", VERSION)
 COMPEFT, RD, LOSSLESS = "compeft", "rd", "lossless"
 METHODS = (COMPEFT, RD, LOSSLESS)
 SEAL_BYTES = 32
+#: Where the metadata of a file with layers tells the entropy of its symbols, in bytes.
+SHANNON = "shannon_bytes"
 MAX_INDEX_BYTES = 32 << 20
 MAX_TENSORS = 1 << 18
 MAX_HEADER_BYTES = 1 << 16

@@ -232,7 +232,11 @@ def _layers(tern: TernFile) -> tuple[LayerReport, ...]:
 
 
 def _shannon_bytes(tern: TernFile) -> float | None:
-    """Compute the entropy of all trits in one distribution; layers do not show theirs."""
+    """Compute the entropy of all trits in one distribution, or take what layers tell of theirs."""
+    if tern.index.layers is not None:
+        told = tern.metadata.get(container.SHANNON, "")
+        whole = tern.layer_count == len(tern.index.layers.sizes)
+        return float(told) if whole and told.isdecimal() else None
     if tern.method != container.COMPEFT:
         return None
     counts: Array = np.zeros(3, np.int64)

@@ -159,6 +159,11 @@ class _Draft:
     attempt: Attempt
     path: Path
 
+    @property
+    def entropy_bits(self) -> float:
+        """Give the Shannon bound of the file's own symbols."""
+        return sum(segment.entropy_bits for segment in self.attempt.segments)
+
     def put(
         self, gain: float, errors: Sequence[float], measured: Measured | None = None
     ) -> dict[str, int]:
@@ -166,12 +171,9 @@ class _Draft:
         job, plan = self.job, self.plan
         index = _index(job, plan)
         layered = _layers(self.attempt.segments, self.attempt.options.unit, gain, errors)
-        told = metadata(
-            job,
-            container.RD,
-            settings(self.method, self.attempt.options.step, gain),
-            measured or _NOTHING,
-        )
+        fields = settings(self.method, self.attempt.options.step, gain)
+        fields[container.SHANNON] = f"{self.entropy_bits / 8:.0f}"
+        told = metadata(job, container.RD, fields, measured or _NOTHING)
         with TernWriter(self.path) as writer:
             copy_exact(job, index.exact, writer)
             blocks = b"".join(plan.head_blocks[tensor.info.name][0] for tensor in index.heads)
@@ -199,13 +201,12 @@ class _Draft:
     ) -> Written:
         """Tell what came of it."""
         ends = np.cumsum([len(layer) for layer in _layer_bytes(self.attempt.segments)])
-        entropy = sum(segment.entropy_bits for segment in self.attempt.segments)
         return Written(
             method=container.RD,
             settings=settings(self.method, self.attempt.options.step, gain),
             measured=measured,
             sizes=sizes,
-            shannon_bytes=entropy / 8,
+            shannon_bytes=self.entropy_bits / 8,
             layers=tuple(LayerReport(int(n), e) for n, e in zip(ends, errors, strict=True)),
             heads=tuple(told for _, told in self.plan.head_blocks.values()),
             warnings=self.plan.warnings,
@@ -303,7 +304,9 @@ def _overhead(job: Job, plan: Plan, method: Rd, segments: Sequence[Segment]) -> 
     sizes |= {container.HEADS: 99999} if plan.head_blocks else {}
     sizes |= {container.LAYERS: 99999} if segments else {}
     gain = 1.0 if method.gain is Gain.NONE else 1.23456
-    told = metadata(job, container.RD, settings(method, 0.0123456, gain), _LONG)
+    entropy = sum(segment.entropy_bits for segment in segments)
+    fields = settings(method, 0.0123456, gain) | {container.SHANNON: f"{entropy / 8:.0f}"}
+    told = metadata(job, container.RD, fields, _LONG)
     return len(index) + container.SEAL_BYTES + len(file_header(sizes, told))
 
 
