@@ -68,9 +68,11 @@ def adapter_table(rows: Iterable[Row]) -> list[str]:
 def summary_table(rows: Iterable[Row]) -> list[str]:
     """Write one line per method: geometric means over the adapters, erased modules added up.
 
-    The lines of a recipe stand together, whichever adapters have them.
+    The lines of a recipe stand together, whichever adapters have them. A file of no more than the
+    1 KiB that is not counted has no rate to compare and is left out.
     """
     lines = []
+    rows = [row for row in rows if row.point.bits_per_param > 0]
     for group in _grouped(rows, lambda row: row.baseline).values():
         by_label = _grouped(group, lambda row: row.point.label)
         lines += [_summary_line(label, same) for label, same in by_label.items()]
@@ -79,6 +81,7 @@ def summary_table(rows: Iterable[Row]) -> list[str]:
 
 def aims(rows: Sequence[Row]) -> list[str]:
     """Write what the aims ask of `rd`: its ratio to the bound, and its bits beside compeft's."""
+    rows = [row for row in rows if row.point.bits_per_param > 0]
     own = [row for row in rows if row.baseline == "rd"]
     if not own:
         return ["`rd` was not measured in this run."]
