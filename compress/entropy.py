@@ -30,8 +30,6 @@ MAX_SEGMENT_TRITS = 1 << 24
 _HEAD = struct.Struct("<IIHBBHI")
 HEAD_BYTES = _HEAD.size
 _GROUPED = 0x80
-#: Fewer lanes keep no more of a GPU busy in groups than together.
-_GROUPED_LANES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +100,11 @@ def encode_segment(trits: Array, *, grouped: bool | None = None) -> bytes:
     counts = np.bincount(symbols, minlength=ternary.SYMBOLS)
     model = frequencies.fit(counts)
     lanes = _choose_lanes(model, counts)
-    states, words, takers = rans.encode_with_takers(symbols, None, _tables(model), lanes=lanes)
-    parts = [model.encoded, states.astype("<u4").tobytes()]
-    flag = 0
-    if lanes and (lanes >= _GROUPED_LANES if grouped is None else grouped):
-        words, group_words = lane_groups.sort_words(words, takers, lanes)
-        parts.append(group_words.astype("<u4").tobytes())
-        flag = _GROUPED
-    sizes = len(model.encoded), len(words)
+    stream = rans.encode_stream(symbols, None, _tables(model), lanes=lanes, grouped=grouped)
+    flag = 0 if stream.group_words is None else _GROUPED
+    sizes = len(model.encoded), len(stream.words)
     head = _HEAD.pack(0, len(trits), lanes, model.bits | flag, model.kind, *sizes)
-    return _seal(b"".join([head, *parts, words.tobytes()]))
+    return _seal(head + model.encoded + stream.tobytes())
 
 
 def estimate_bytes(trits: Array) -> float:
@@ -121,7 +114,7 @@ def estimate_bytes(trits: Array) -> float:
     counts = np.bincount(ternary.pack(trits), minlength=ternary.SYMBOLS)
     model = frequencies.fit(counts)
     lanes = _choose_lanes(model, counts)
-    groups = lane_groups.group_count(lanes) if lanes >= _GROUPED_LANES else 0
+    groups = lane_groups.group_count(lanes) if lanes >= lane_groups.GROUPED_FROM else 0
     fixed = HEAD_BYTES + len(model.encoded) + 3 * lanes + 4 * groups
     return fixed + model.cost_bits(counts) / 8
 

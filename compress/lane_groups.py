@@ -17,6 +17,8 @@ from compress.dtypes import Array
 from compress.errors import TernDamagedError
 
 GROUP_LANES = 32
+#: Fewer lanes keep no more of a GPU busy in groups than together.
+GROUPED_FROM = 1024
 
 
 class Words(Protocol):

@@ -18,7 +18,15 @@ import numpy as np
 
 from compress.dtypes import Array
 from compress.errors import OptionError, TernDamagedError
-from compress.lane_groups import GROUP_LANES, GroupedWords, SharedWords, Words, group_count
+from compress.lane_groups import (
+    GROUP_LANES,
+    GROUPED_FROM,
+    GroupedWords,
+    SharedWords,
+    Words,
+    group_count,
+    sort_words,
+)
 
 MAX_SYMBOLS = 256
 MAX_BITS = 16
@@ -76,6 +84,27 @@ class Tables:
     def certain(self) -> Array:
         """Say for every context whether only one symbol can come: bool [contexts]."""
         return np.asarray(self.frequencies.max(axis=1) == 1 << self.bits)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Hold what lanes leave behind, which is what a decoder begins with.
+
+    Attributes:
+        states: uint32 [lanes].
+        words: uint16 [n], in the order in which lanes take them, or group after group.
+        group_words: unsigned [groups], how many words every 32 lanes have; None if all lanes share
+            them.
+    """
+
+    states: Array
+    words: Array
+    group_words: Array | None
+
+    def tobytes(self) -> bytes:
+        """Write states, group words and words, little-endian, without how many there are."""
+        groups = b"" if self.group_words is None else self.group_words.astype("<u4").tobytes()
+        return self.states.astype("<u4").tobytes() + groups + self.words.astype("<u2").tobytes()
 
 
 def choose_lanes(payload_bytes: float, count: int) -> int:
@@ -156,6 +185,32 @@ def encode_with_takers(
         raise OptionError("a symbol has no frequency", field="symbols") from error
 
 
+def encode_stream(
+    symbols: Array,
+    contexts: Array | None,
+    tables: Tables,
+    *,
+    lanes: int,
+    grouped: bool | None = None,
+) -> Stream:
+    """Code symbols as `encode` does, with words for every 32 lanes where there are many lanes.
+
+    Args:
+        symbols: uint8 [n].
+        contexts: unsigned [n], or None for row 0.
+        tables: gives every symbol that comes a frequency above zero.
+        lanes: in 1…n; 0 only where all symbols are certain.
+        grouped: whether groups have their own words; None means from `GROUPED_FROM` lanes on.
+
+    Raises:
+        OptionError: a symbol, a context or the number of lanes is out of its range.
+    """
+    states, words, takers = encode_with_takers(symbols, contexts, tables, lanes=lanes)
+    if not lanes or not (lanes >= GROUPED_FROM if grouped is None else grouped):
+        return Stream(states, words, None)
+    return Stream(states, *sort_words(words, takers, lanes))
+
+
 def decode(
     states: Array,
     words: Array,
@@ -197,7 +252,7 @@ def decode(
         raise TernDamagedError("a stream has lanes without use", field="lanes")
     if int(states.min()) < LOW:
         raise TernDamagedError("a state is out of its range", field="states")
-    source = _source(words, group_words, lanes=len(states))
+    source = word_source(words, group_words, lanes=len(states))
     x = states.astype(np.uint32)
     _decode_rows(x, source, contexts, tables, symbols)
     if not source.spent or (x != LOW).any():
@@ -205,7 +260,12 @@ def decode(
     return symbols
 
 
-def _source(words: Array, group_words: Array | None, *, lanes: int) -> Words:
+def word_source(words: Array, group_words: Array | None, *, lanes: int) -> Words:
+    """Hand out words in the layout that they are in.
+
+    Raises:
+        TernDamagedError: groups and words do not fit each other or the lanes.
+    """
     if group_words is None:
         return SharedWords(words)
     if len(group_words) != group_count(lanes):

@@ -16,6 +16,7 @@ import numpy as np
 from compress import rans
 from compress.dtypes import Array
 from compress.errors import TernDamagedError
+from compress.lane_groups import GROUP_LANES, Words, group_count
 from compress.rate_distortion.models import BITS, ODD, ONE
 from compress.rate_distortion.trellis import FOLLOWING, STATES
 
@@ -121,7 +122,7 @@ def contexts(plane: PlaneTables, coarser: Array, bounds: Array) -> Array:
     return of_pair
 
 
-def encode(digits: Array, of_pair: Array, plane: PlaneTables, *, lanes: int) -> tuple[Array, Array]:
+def encode(digits: Array, of_pair: Array, plane: PlaneTables, *, lanes: int) -> rans.Stream:
     """Code digits, relative to the signs above them, of pairs with known contexts.
 
     Args:
@@ -129,20 +130,16 @@ def encode(digits: Array, of_pair: Array, plane: PlaneTables, *, lanes: int) -> 
         of_pair: unsigned [n], context with its state.
         plane: the tables.
         lanes: of the coder.
-
-    Returns:
-        states uint32 [lanes] and words uint16.
     """
     symbols = (digits[::2] * 3 + digits[1::2] + 4).astype(np.uint8)
-    return rans.encode(symbols, of_pair, plane.tables, lanes=lanes)
+    return rans.encode_stream(symbols, of_pair, plane.tables, lanes=lanes)
 
 
-def decode(states: Array, words: Array, of_pair: Array, plane: PlaneTables) -> tuple[Array, Array]:
+def decode(stream: rans.Stream, of_pair: Array, plane: PlaneTables) -> tuple[Array, Array]:
     """Undo `encode`.
 
     Args:
-        states: uint32 [lanes].
-        words: uint16.
+        stream: states and words.
         of_pair: uint16 [n], contexts for state 0.
         plane: the tables.
 
@@ -153,43 +150,50 @@ def decode(states: Array, words: Array, of_pair: Array, plane: PlaneTables) -> t
         TernDamagedError: no encoder gives this.
     """
     if plane.following is None:
-        symbols = rans.decode(states, words, of_pair, plane.tables, count=len(of_pair))
+        symbols = rans.decode(
+            stream.states,
+            stream.words,
+            of_pair,
+            plane.tables,
+            count=len(of_pair),
+            group_words=stream.group_words,
+        )
         before = np.zeros(0, np.uint8)
     else:
-        symbols, before = _decode_walk(states, words, of_pair, plane)
+        symbols, before = _decode_walk(stream, of_pair, plane)
     digits = np.empty(2 * len(symbols), np.int16)
     _FIRST.take(symbols, out=digits[::2], mode="clip")
     _SECOND.take(symbols, out=digits[1::2], mode="clip")
     return digits, before
 
 
-def _decode_walk(
-    states: Array, words: Array, of_pair: Array, plane: PlaneTables
-) -> tuple[Array, Array]:
+def _decode_walk(stream: rans.Stream, of_pair: Array, plane: PlaneTables) -> tuple[Array, Array]:
     """Decode with contexts that follow the trellis; check that all ends where it should."""
-    lanes, count = len(states), len(of_pair)
-    if not 0 < lanes <= count or int(states.min()) < rans.LOW:
+    lanes, count = len(stream.states), len(of_pair)
+    if not 0 < lanes <= count or int(stream.states.min()) < rans.LOW:
         raise TernDamagedError("the lanes of a plane are not valid", field="layer")
-    x = states.astype(np.uint32)
+    x = stream.states.astype(np.uint32)
     symbols, before = np.empty(count, np.uint8), np.empty(count, np.uint8)
-    used = _decode_rows(x, words.astype(np.uint32), of_pair, plane, (symbols, before))
-    if used != len(words) or (x != rans.LOW).any():
+    source = rans.word_source(stream.words, stream.group_words, lanes=lanes)
+    _decode_rows(x, source, of_pair, plane, (symbols, before))
+    if not source.spent or (x != rans.LOW).any():
         raise TernDamagedError("a plane does not end where it should", field="layer")
     return symbols, before
 
 
 def _decode_rows(
-    states: Array, words: Array, of_pair: Array, plane: PlaneTables, out: tuple[Array, Array]
-) -> int:
-    """Run all lanes; fill symbols and states before them; give the words used."""
+    states: Array, source: Words, of_pair: Array, plane: PlaneTables, out: tuple[Array, Array]
+) -> None:
+    """Run all lanes; fill symbols and states before them, leave the final states."""
     tables = plane.tables
     following = plane.following if plane.following is not None else _NO_STATES
-    lanes, position = len(states), 0
+    lanes = len(states)
     mask, half = np.uint32(ONE - 1), np.uint32(0xFFFF)
     shift, word, low = np.uint32(BITS), np.uint32(16), np.uint32(rans.LOW)
     context_row, index_row = np.empty(lanes, np.intp), np.empty(lanes, np.intp)
     entry_row, width_row = np.empty(lanes, np.uint32), np.empty(lanes, np.uint32)
-    below_row, state_row = np.empty(lanes, np.bool_), np.zeros(lanes, np.uint8)
+    below_row = np.zeros(group_count(lanes) * GROUP_LANES, np.bool_)
+    state_row = np.zeros(lanes, np.uint8)
     for begin in range(0, len(of_pair), lanes):
         symbol, before = out[0][begin : begin + lanes], out[1][begin : begin + lanes]
         n = len(symbol)
@@ -212,11 +216,7 @@ def _decode_rows(
         np.right_shift(entry, word, out=entry)
         np.add(x, entry, out=x)
         np.less(x, low, out=below)
+        below_row[n:lanes] = False
         empty = below.nonzero()[0]
         if len(empty):
-            refill = words[position : position + len(empty)]
-            if len(refill) != len(empty):
-                raise TernDamagedError("a plane ran out of words", field="layer")
-            x[empty] = x.take(empty) << word | refill
-            position += len(empty)
-    return position
+            x[empty] = x.take(empty) << word | source.take(below_row, len(empty))

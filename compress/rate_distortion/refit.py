@@ -45,16 +45,20 @@ def refit(
 
 
 def _normal_equations(module: Components, said: Sequence[Sequence[Array]]) -> tuple[Array, Array]:
-    """Give b, float64 [k], and Q, float64 [k, k]."""
+    """Give b, float64 [k], and Q, float64 [k, k].
+
+    What is left over is the small difference of large sums: float32 would not do for errors of a
+    few thousandths.
+    """
     products: Array = np.repeat(module.sigmas.astype(np.float64)[:, None], len(said), axis=1)
     quadratic = np.ones((len(said), len(said)))
     sides = ((module.left, None), (module.right, module.right_weights))
     for place, (vectors, weights) in enumerate(sides):
         if vectors is None:
             continue
-        coded = np.stack([by_vector[place] for by_vector in said], axis=1).astype(np.float32)
+        coded = np.stack([by_vector[place] for by_vector in said], axis=1).astype(np.float64)
         counted = coded if weights is None else coded * weights[:, None]
-        products *= vectors.T @ counted
+        products *= vectors.T.astype(np.float64) @ counted
         quadratic *= coded.T @ counted
     return products.sum(axis=0), quadratic
 

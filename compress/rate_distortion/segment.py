@@ -3,8 +3,11 @@
 A segment is what is coded at one time: its planes, finest last, are blocks of their own, so that
 the coarse planes of all segments can stand before the finer ones. A block is
 
-    kappas u8 [classes] (not in the finest plane) · probabilities u16 […] · u16 lanes · u32 words ·
-    u32 states [lanes] · u16 words [words]
+    kappas u8 [classes] (not in the finest plane) · probabilities u8 […] · u16 lanes · u32 words ·
+    u32 states [lanes] · u32 group words [⌈lanes/32⌉] · u16 words [words]
+
+Bit 15 of the lanes says whether every 32 of them have words of their own (`compress.lane_groups`),
+as they do where a GPU would have use for it; only then are there group words.
 
 A kappa is what a level of a class is multiplied with while finer planes are not known, of 128: the
 mean of what they would make of it.
@@ -18,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compress import rans
+from compress import lane_groups, rans
 from compress.dtypes import Array
 from compress.errors import TernDamagedError
 from compress.rate_distortion import models, pairs, trellis, viterbi
@@ -35,6 +38,7 @@ _ROWS = 2048
 #: What saturating may cost, in squared steps a value; quantising costs about 0.3.
 _SATURATION = 5e-4
 _HEAD = struct.Struct("<HI")
+_GROUPED = 1 << 15
 _PASSES = 3
 
 
@@ -199,10 +203,10 @@ def _write_planes(
         if not plane:
             of_pair += states[:end:2]
         count = lanes if not plane else _lanes_for(digits, of_pair, tables)
-        coded = pairs.encode(digits, of_pair, tables, lanes=count)
+        stream = pairs.encode(digits, of_pair, tables, lanes=count)
         kappas = _kappas(levels, states, layout, held=held, plane=plane)
         written = b"".join(models.write(model, plane) for model in fitted[:held])
-        blocks.append(kappas + written + _pack(*coded))
+        blocks.append(kappas + written + _pack(stream))
     return blocks
 
 
@@ -254,8 +258,9 @@ def _known(levels: Array, plane: int) -> Array:
     return np.asarray(2 * np.sign(levels) * rounded)
 
 
-def _pack(states: Array, words: Array) -> bytes:
-    return _HEAD.pack(len(states), len(words)) + states.astype("<u4").tobytes() + words.tobytes()
+def _pack(stream: rans.Stream) -> bytes:
+    flag = 0 if stream.group_words is None else _GROUPED
+    return _HEAD.pack(len(stream.states) | flag, len(stream.words)) + stream.tobytes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,8 +269,7 @@ class _Block:
 
     kappas: Array
     digits: list[Array]
-    states: Array
-    words: Array
+    stream: rans.Stream
 
 
 def decode(blocks: Sequence[bytes], layout: Layout, planes: Sequence[int]) -> Array:
@@ -291,13 +295,13 @@ def decode(blocks: Sequence[bytes], layout: Layout, planes: Sequence[int]) -> Ar
         held = _classes_with(plane, planes)
         bounds = layout.bounds[: held + 1]
         block = _unpack(data, planes[:held], plane)
-        if len(block.states) < min(int(bounds[-1]) // 2 // _ROWS, rans.MAX_LANES):
+        if len(block.stream.states) < min(int(bounds[-1]) // 2 // _ROWS, rans.MAX_LANES):
             raise TernDamagedError("a plane has fewer lanes than an encoder takes", field="layer")
         kinds = [_kind_count(count, plane) for count in planes[:held]]
         tables = pairs.build_tables(block.digits, kinds, finest=not plane)
         above = np.concatenate([above, np.zeros(int(bounds[-1]) - len(above), np.int16)])
         of_pair = pairs.contexts(tables, above, bounds)
-        digits, states = pairs.decode(block.states, block.words, of_pair, tables)
+        digits, states = pairs.decode(block.stream, of_pair, tables)
         np.negative(digits, out=digits, where=above < 0)
         above = above * np.int16(3) + digits
         kappas = block.kappas
@@ -326,18 +330,25 @@ def _unpack(data: bytes, planes: Sequence[int], plane: int) -> _Block:
     head_at = (len(planes) if plane else 0) + sum(sizes)
     if len(data) < head_at + _HEAD.size:
         raise TernDamagedError("a plane is cut off", field="layer")
-    lanes, words = _HEAD.unpack_from(data, head_at)
+    told, words = _HEAD.unpack_from(data, head_at)
+    lanes = told & ~_GROUPED
+    groups = lane_groups.group_count(lanes) if told & _GROUPED else 0
     states_at = head_at + _HEAD.size
-    if len(data) != states_at + 4 * lanes + 2 * words or lanes > rans.MAX_LANES:
+    words_at = states_at + 4 * (lanes + groups)
+    if len(data) != words_at + 2 * words or lanes > rans.MAX_LANES:
         raise TernDamagedError("a plane has another size than it says", field="layer")
     at = len(planes) if plane else 0
     digits = []
     for count, size in zip(planes, sizes, strict=True):
         digits.append(models.read(data[at : at + size], count, plane))
         at += size
+    group_words = np.frombuffer(data, "<u4", groups, states_at + 4 * lanes)
     return _Block(
         kappas=np.frombuffer(data, np.uint8, len(planes) if plane else 0),
         digits=digits,
-        states=np.frombuffer(data, "<u4", lanes, states_at),
-        words=np.frombuffer(data, "<u2", words, states_at + 4 * lanes),
+        stream=rans.Stream(
+            np.frombuffer(data, "<u4", lanes, states_at),
+            np.frombuffer(data, "<u2", words, words_at),
+            group_words if told & _GROUPED else None,
+        ),
     )

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from compress import rans
 from compress.errors import TernDamagedError
 from compress.rate_distortion import models, pairs
 from compress.rate_distortion.digits import digit_table, magnitudes
@@ -67,7 +68,7 @@ def test_the_finest_plane_comes_back_with_its_states(
     lanes = min(lanes, sum(sizes))
     digits, contexts, tables, _, states = finest(seed, sizes, planes, lanes)
     coded = pairs.encode(digits, contexts + states[::2], tables, lanes=lanes)
-    back, before = pairs.decode(*coded, contexts, tables)
+    back, before = pairs.decode(coded, contexts, tables)
     assert back.tolist() == digits.tolist()
     assert before.tolist() == states[::2].tolist()
 
@@ -83,7 +84,7 @@ def test_a_coarse_plane_comes_back(seed: int, sizes: list[int], lanes: int) -> N
     tables = pairs.build_tables([weights] * len(sizes), [2] * len(sizes), finest=False)
     contexts = pairs.contexts(tables, above, 2 * np.cumsum([0, *sizes]))
     coded = pairs.encode(digits, contexts, tables, lanes=min(lanes, sum(sizes)))
-    back, before = pairs.decode(*coded, contexts, tables)
+    back, before = pairs.decode(coded, contexts, tables)
     assert back.tolist() == digits.tolist()
     assert not len(before)
 
@@ -96,10 +97,10 @@ def test_pairs_take_hardly_more_than_their_entropy() -> None:
     weights[:] = [410, models.ONE - 820, 410]
     tables = pairs.build_tables([weights], [1], finest=False)
     contexts = pairs.contexts(tables, np.zeros(count, np.int16), np.array([0, count]))
-    states, words = pairs.encode(digits, contexts, tables, lanes=8)
+    coded = pairs.encode(digits, contexts, tables, lanes=8)
     _, seen = np.unique(digits, return_counts=True)
     bound = -(seen * np.log2(seen / count)).sum() / 8
-    assert bound <= 4 * len(states) + 2 * len(words) <= 1.002 * bound + 8 * 4
+    assert bound <= 4 * len(coded.states) + 2 * len(coded.words) <= 1.002 * bound + 8 * 4
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,8 @@ def test_pairs_take_hardly_more_than_their_entropy() -> None:
 )
 def test_what_no_encoder_gives_is_refused(broken: str) -> None:
     digits, contexts, tables, _, walked = finest(4, [200, 100], [3, 1], 4)
-    states, words = pairs.encode(digits, contexts + walked[::2], tables, lanes=4)
+    coded = pairs.encode(digits, contexts + walked[::2], tables, lanes=4)
+    states, words = coded.states, coded.words
     match broken:
         case "fewer words":
             words = words[:-1]
@@ -122,4 +124,4 @@ def test_what_no_encoder_gives_is_refused(broken: str) -> None:
         case _:
             states, words = np.full(301, 1 << 16, np.uint32), words[:0]
     with pytest.raises(TernDamagedError):
-        pairs.decode(states, words, contexts, tables)
+        pairs.decode(rans.Stream(states, words, None), contexts, tables)
