@@ -57,7 +57,7 @@ def _launch(batch: Batch, plan: torch.Tensor, symbols: torch.Tensor, block: int)
 
 
 @triton.jit
-def _ranks(needs: tl.tensor, lane: tl.tensor, block: tl.constexpr) -> tl.tensor:
+def ranks(needs: tl.tensor, lane: tl.tensor, block: tl.constexpr) -> tl.tensor:
     """Count for every lane the lanes before it that need a word, and all that do."""
     if block == 32:
         # A sum of single bits is the warp's ballot; counting its bits beats five rounds of a scan.
@@ -133,7 +133,7 @@ def _decode_groups(
         entry = entry.to(tl.uint32, bitcast=True)
         moved = (x >> bits) * (entry >> 16) + slot - (entry & 0xFFFF)
         needs = active & (moved < low)
-        rank, taken = _ranks(needs, lane, block)
+        rank, taken = ranks(needs, lane, block)
         at = position + rank
         word = tl.load(word_at + at, mask=needs & (at < available), other=0)
         refilled = moved << 16 | (word.to(tl.uint32) & 0xFFFF)

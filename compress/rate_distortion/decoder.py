@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compress.container import Index, Stored
+from compress.container import Stored
 from compress.container_read import TernFile
 from compress.dtypes import WEIGHT_DTYPES, Array
 from compress.errors import TernDamagedError, TernTooLargeError
-from compress.layers import Layers, Unit
+from compress.layers import Layers
 from compress.lora import pair_up
 from compress.rate_distortion import segment, side
-from compress.rate_distortion.layout import arrange
+from compress.rate_distortion.layout import Layout, arrange
 from compress.task_vector import Initial
 
 #: Values of one segment, or of one tensor, that are ever held: 1 GiB of float32.
@@ -72,6 +72,31 @@ class _Place:
     planes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """Hold one segment of a file, not decoded yet: blocks, and what their levels mean.
+
+    Attributes:
+        modules: those that it describes.
+        parts: by module and component, what its vectors are multiplied with, and where they begin.
+        blocks: bytes by plane, coarsest first; as many as are used.
+        layout: where the classes lie.
+        planes: by class, how many planes its levels have in all.
+    """
+
+    modules: tuple[Described, ...]
+    parts: tuple[tuple[tuple[float, tuple[int, ...]], ...], ...]
+    blocks: tuple[bytes, ...]
+    layout: Layout
+    planes: tuple[int, ...]
+
+    @property
+    def tensors(self) -> list[Stored]:
+        """List the tensors in the order in which they are decoded: A before B."""
+        pairs = [(module.a, module.b) for module in self.modules]
+        return [tensor for pair in pairs for tensor in pair if tensor is not None]
+
+
 def decode(tern: TernFile, *, layers: int | None = None) -> Iterator[tuple[Stored, Array]]:
     """Decode the tensors of a file with layers, one module after another.
 
@@ -84,6 +109,31 @@ def decode(tern: TernFile, *, layers: int | None = None) -> Iterator[tuple[Store
 
     Raises:
         TernDamagedError: a layer is not one that an encoder writes.
+        TernTooLargeError: a segment holds more than is ever decoded at once.
+    """
+    for coded in read(tern, layers=layers):
+        yield from decode_segment(coded)
+
+
+def decode_segment(coded: Coded) -> Iterator[tuple[Stored, Array]]:
+    """Decode the tensors of one segment; see `decode`.
+
+    Raises:
+        TernDamagedError: a block is not one that an encoder writes.
+    """
+    values = np.zeros(coded.layout.size, np.float32)
+    if coded.planes:
+        # a segment with fewer planes than there are layers has none in the first of them
+        values = segment.decode(coded.blocks, coded.layout, coded.planes)
+    for module, components in zip(coded.modules, coded.parts, strict=True):
+        yield from _tensors(module, components, values)
+
+
+def read(tern: TernFile, *, layers: int | None = None) -> Iterator[Coded]:
+    """Read the segments of a file with layers; arguments are those of `decode`.
+
+    Raises:
+        TernDamagedError: what a layer says about its segments makes no sense.
         TernTooLargeError: a segment holds more than is ever decoded at once.
     """
     found = tern.index.layers
@@ -100,7 +150,7 @@ def decode(tern: TernFile, *, layers: int | None = None) -> Iterator[tuple[Store
     count = tern.layer_count if layers is None else min(layers, tern.layer_count)
     first = 0
     for size, place in zip(found.modules, _places(found, count), strict=True):
-        yield from _decode_segment(tern, modules[first : first + size], place, tern.index)
+        yield _read_segment(tern, modules[first : first + size], place, found)
         first += size
 
 
@@ -121,9 +171,9 @@ def _places(layers: Layers, count: int) -> Iterator[_Place]:
         block_at = [stop for _, stop in blocks]
 
 
-def _decode_segment(
-    tern: TernFile, modules: Sequence[Described], place: _Place, index: Index
-) -> Iterator[tuple[Stored, Array]]:
+def _read_segment(
+    tern: TernFile, modules: Sequence[Described], place: _Place, found: Layers
+) -> Coded:
     sizes = [module.sizes for module in modules]
     told = side.NOTHING
     # with no layer at all, such as in a file without components, there is no side either
@@ -131,13 +181,7 @@ def _decode_segment(
         raw = tern.layer_bytes(*place.side)
         told = side.read(raw, sizes, [module.rank for module in modules])
     layout = arrange(told.components)
-    if layout.size > MAX_VALUES:
-        raise TernTooLargeError(
-            "a segment is too large",
-            field="layers",
-            expected=f"at most {MAX_VALUES} values",
-            actual=str(layout.size),
-        )
+    _check_sizes(modules, layout)
     if max(told.planes, default=0) != place.planes:
         raise TernDamagedError(
             "a segment has other planes than its levels need",
@@ -145,19 +189,39 @@ def _decode_segment(
             expected=str(max(told.planes, default=0)),
             actual=str(place.planes),
         )
-    blocks = [tern.layer_bytes(start, stop) for start, stop in place.blocks if stop > start]
-    values = np.zeros(layout.size, np.float32)
-    if told.components:
-        # a segment with fewer planes than there are layers has none in the first of them
-        values = segment.decode(blocks, layout, told.planes)
-    found = index.layers
-    unit, gain = (found.unit, found.gain) if found else (Unit(1.0, 1), 1.0)
+    blocks = tuple(tern.layer_bytes(start, stop) for start, stop in place.blocks if stop > start)
     parts: list[list[tuple[float, tuple[int, ...]]]] = [[] for _ in modules]
     for component, steps, starts in zip(told.components, told.gains, layout.starts, strict=True):
-        exact = side.gain(steps + side.expected_steps(component, unit), unit) * gain
-        parts[component.module].append((exact, starts))
-    for module, components in zip(modules, parts, strict=True):
-        yield from _tensors(module, components, values)
+        whole = steps + side.expected_steps(component, found.unit)
+        gain = _checked(side.gain(whole, found.unit) * found.gain, len(starts))
+        parts[component.module].append((gain, starts))
+    by_module = tuple(tuple(components) for components in parts)
+    return Coded(tuple(modules), by_module, blocks, layout, told.planes)
+
+
+def _check_sizes(modules: Sequence[Described], layout: Layout) -> None:
+    if layout.size > MAX_VALUES:
+        raise TernTooLargeError(
+            "a segment is too large",
+            field="layers",
+            expected=f"at most {MAX_VALUES} values",
+            actual=str(layout.size),
+        )
+    for module in modules:
+        if module.a is not None and module.rank * max(module.sizes) > MAX_VALUES:
+            raise TernTooLargeError("a tensor is too large", field=module.a.info.name)
+
+
+def _checked(gain: float, vectors: int) -> float:
+    """Give what every vector of a component is multiplied with: half of a gain, or all of it.
+
+    Raises:
+        TernDamagedError: it does not fit float32.
+    """
+    each = math.sqrt(gain) if vectors == 2 else gain
+    if not each < _MOST_GAIN:
+        raise TernDamagedError("a gain is out of its range", field="layer0")
+    return each
 
 
 def _tensors(
@@ -167,14 +231,11 @@ def _tensors(
         yield module.b, _vector(module, components, values)
         return
     d_out, d_in = module.sizes
-    if module.rank * max(d_out, d_in) > MAX_VALUES:
-        raise TernTooLargeError("a tensor is too large", field=module.a.info.name)
     a = np.zeros((module.rank, d_in), WEIGHT_DTYPES[module.a.info.dtype])
     b = np.zeros((d_out, module.rank), WEIGHT_DTYPES[module.b.info.dtype])
     for row, (gain, (u, v)) in enumerate(components):
-        half = math.sqrt(gain)
-        a[row] = _stored(_scaled(values[v : v + d_in], half), module.a)
-        b[:, row] = _stored(_scaled(values[u : u + d_out], half), module.b)
+        a[row] = stored(_scaled(values[v : v + d_in], gain), module.a)
+        b[:, row] = stored(_scaled(values[u : u + d_out], gain), module.b)
     yield module.a, a.reshape(-1)
     yield module.b, b.reshape(-1)
 
@@ -187,22 +248,16 @@ def _vector(
         change += _scaled(values[start : start + len(change)], gain)
     if module.b.initial is Initial.ONE:
         change += np.float32(1)
-    return _stored(change, module.b)
+    return stored(change, module.b)
 
 
 def _scaled(values: Array, gain: float) -> Array:
-    """Multiply float32 values; what overflows becomes infinite.
-
-    Raises:
-        TernDamagedError: the gain itself does not fit float32.
-    """
-    if not gain < _MOST_GAIN:
-        raise TernDamagedError("a gain is out of its range", field="layer0")
+    """Multiply float32 values; what overflows becomes infinite."""
     with np.errstate(over="ignore"):
         return values * np.float32(gain)
 
 
-def _stored(values: Array, tensor: Stored) -> Array:
+def stored(values: Array, tensor: Stored) -> Array:
     """Round float32 values to the storage type of a tensor.
 
     Raises:

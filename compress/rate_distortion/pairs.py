@@ -52,19 +52,37 @@ def build_tables(digits: Sequence[Array], kinds: Sequence[int], *, finest: bool)
         kinds: by class, how many kinds of coarser values come: 1 to 3.
         finest: whether the trellis runs along.
     """
+    widths, following, sizes = frequencies(digits, kinds, finest=finest)
+    return PlaneTables(
+        tables=rans.Tables(BITS, widths),
+        bases=np.cumsum([0, *sizes[:-1]]),
+        kinds=np.array(kinds),
+        following=following if finest else None,
+    )
+
+
+def frequencies(
+    digits: Sequence[Array], kinds: Sequence[int], *, finest: bool
+) -> tuple[Array, Array, list[int]]:
+    """Give how often each symbol comes, without the tables of a coder.
+
+    Args:
+        digits: by class, int64 [2, 3, 3] weights as in `models.ClassModel`.
+        kinds: by class, how many kinds of coarser values come: 1 to 3.
+        finest: whether the trellis runs along.
+
+    Returns:
+        uint32 [contexts, 9], uint8 [contexts * 9] states after every symbol, and by class how many
+        contexts it has.
+    """
     states = STATES if finest else 1
     rows, following = [], []
     for weights, count in zip(digits, kinds, strict=True):
         first, second, after = _product(weights, count, states)
         rows.append((first * second).reshape(-1, _SYMBOLS))
         following.append(after.reshape(-1))
-    sizes = [len(row) for row in rows]
-    return PlaneTables(
-        tables=rans.Tables(BITS, _normalise(np.concatenate(rows))),
-        bases=np.cumsum([0, *sizes[:-1]]),
-        kinds=np.array(kinds),
-        following=np.concatenate(following).astype(np.uint8) if finest else None,
-    )
+    widths = _normalise(np.concatenate(rows))
+    return widths, np.concatenate(following).astype(np.uint8), [len(row) for row in rows]
 
 
 def _product(weights: Array, kinds: int, states: int) -> tuple[Array, Array, Array]:

@@ -30,11 +30,11 @@ from compress.rate_distortion.layout import Layout
 
 #: Bits that are worth a squared step; the best of those tried on real adapters at 0.25 to 2 bits.
 PER_BIT = 0.35
-_KAPPA_ONE = 128
+KAPPA_ONE = 128
 #: What a magnitude that hardly came is guessed to take: as little as a sketch can pay.
 _IMPROBABLE = np.float32(10)
 #: A plane is decoded in about so many rows at most, until there are as many lanes as can be.
-_ROWS = 2048
+ROWS = 2048
 #: What saturating may cost, in squared steps a value; quantising costs about 0.3.
 _SATURATION = 5e-4
 _HEAD = struct.Struct("<HI")
@@ -169,7 +169,7 @@ def _payload_bytes(targets: Array, classes: Array, bits: Array) -> float:
 def _lanes(payload_bytes: float, symbols: int) -> int:
     """Choose so many lanes that they cost little and no plane takes many rows."""
     cheap = int(payload_bytes) // rans.PAYLOAD_PER_LANE
-    return min(max(1, cheap, symbols // _ROWS), rans.MAX_LANES, symbols)
+    return min(max(1, cheap, symbols // ROWS), rans.MAX_LANES, symbols)
 
 
 def _histogram(levels: Array, states: Array, classes: Array, sizes: int) -> Array:
@@ -193,7 +193,7 @@ def _write_planes(
     table, coarser = digit_table(max(model.planes for model in fitted))
     blocks = []
     for plane in range(len(table)):
-        held = _classes_with(plane, [model.planes for model in fitted])
+        held = classes_with(plane, [model.planes for model in fitted])
         end = int(layout.bounds[held])
         above = coarser[plane].take(sizes[:end])
         digits = table[plane].take(sizes[:end])
@@ -210,7 +210,7 @@ def _write_planes(
     return blocks
 
 
-def _classes_with(plane: int, planes: Sequence[int]) -> int:
+def classes_with(plane: int, planes: Sequence[int]) -> int:
     """Count the classes up to the last that has a plane; weaker ones have none there."""
     return max(number + 1 for number, count in enumerate(planes) if count > plane)
 
@@ -225,11 +225,11 @@ def _lanes_for(digits: Array, of_pair: Array, tables: pairs.PlaneTables) -> int:
 def _tables(
     digits: Sequence[Array], fitted: Sequence[models.ClassModel], plane: int
 ) -> pairs.PlaneTables:
-    kinds = [_kind_count(model.planes, plane) for model in fitted]
+    kinds = [kind_count(model.planes, plane) for model in fitted]
     return pairs.build_tables(digits, kinds, finest=not plane)
 
 
-def _kind_count(planes: int, plane: int) -> int:
+def kind_count(planes: int, plane: int) -> int:
     """Count the kinds of coarser values above a plane."""
     above = max(0, planes - 1 - plane)
     return min(above + 1, 2 if plane else 3)
@@ -246,7 +246,7 @@ def _kappas(levels: Array, states: Array, layout: Layout, *, held: int, plane: i
         part = known[begin:end].astype(np.float64)
         energy = float(part @ part)
         share = float(part @ whole[begin:end]) / energy if energy else 0.0
-        kappas.append(min(255, max(0, round(share * _KAPPA_ONE))))
+        kappas.append(min(255, max(0, round(share * KAPPA_ONE))))
     return bytes(kappas)
 
 
@@ -264,7 +264,7 @@ def _pack(stream: rans.Stream) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
+class Block:
     """Hold a plane's block, taken apart."""
 
     kappas: Array
@@ -292,12 +292,12 @@ def decode(blocks: Sequence[bytes], layout: Layout, planes: Sequence[int]) -> Ar
     above = np.zeros(0, np.int16)
     states, kappas, plane = np.zeros(0, np.uint8), np.zeros(0, np.uint8), most
     for plane, data in zip(range(most - 1, -1, -1), blocks, strict=False):
-        held = _classes_with(plane, planes)
+        held = classes_with(plane, planes)
         bounds = layout.bounds[: held + 1]
-        block = _unpack(data, planes[:held], plane)
-        if len(block.stream.states) < min(int(bounds[-1]) // 2 // _ROWS, rans.MAX_LANES):
+        block = unpack(data, planes[:held], plane)
+        if len(block.stream.states) < min(int(bounds[-1]) // 2 // ROWS, rans.MAX_LANES):
             raise TernDamagedError("a plane has fewer lanes than an encoder takes", field="layer")
-        kinds = [_kind_count(count, plane) for count in planes[:held]]
+        kinds = [kind_count(count, plane) for count in planes[:held]]
         tables = pairs.build_tables(block.digits, kinds, finest=not plane)
         above = np.concatenate([above, np.zeros(int(bounds[-1]) - len(above), np.int16)])
         of_pair = pairs.contexts(tables, above, bounds)
@@ -312,7 +312,7 @@ def decode(blocks: Sequence[bytes], layout: Layout, planes: Sequence[int]) -> Ar
 
 def _coarse_values(known: Array, kappas: Array, plane: int, layout: Layout) -> Array:
     values = np.zeros(layout.size, np.float32)
-    scales = kappas.astype(np.float32) * np.float32(2 * 3**plane / _KAPPA_ONE)
+    scales = kappas.astype(np.float32) * np.float32(2 * 3**plane / KAPPA_ONE)
     values[: len(known)] = known * np.repeat(scales, np.diff(layout.bounds[: len(kappas) + 1]))
     return values
 
@@ -325,7 +325,12 @@ def _fine_values(levels: Array, before: Array) -> Array:
     return trellis.values(levels, states).astype(np.float32)
 
 
-def _unpack(data: bytes, planes: Sequence[int], plane: int) -> _Block:
+def unpack(data: bytes, planes: Sequence[int], plane: int) -> Block:
+    """Take a plane's block apart; `planes` are those of the classes that have it.
+
+    Raises:
+        TernDamagedError: it is not whole or holds chances out of their range.
+    """
     sizes = [models.size_bytes(count, plane) for count in planes]
     head_at = (len(planes) if plane else 0) + sum(sizes)
     if len(data) < head_at + _HEAD.size:
@@ -343,7 +348,7 @@ def _unpack(data: bytes, planes: Sequence[int], plane: int) -> _Block:
         digits.append(models.read(data[at : at + size], count, plane))
         at += size
     group_words = np.frombuffer(data, "<u4", groups, states_at + 4 * lanes)
-    return _Block(
+    return Block(
         kappas=np.frombuffer(data, np.uint8, len(planes) if plane else 0),
         digits=digits,
         stream=rans.Stream(

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import compress
+from compress.kernels import planes
 
 ROOT = Path(compress.__file__).resolve().parent.parent
 FLOATS = [
@@ -25,10 +26,21 @@ DECODE = (
     "entropy._decode_groups",
     "plan:*i64 states:*i32 words:*i16 slots:*u8 entries:*i32 symbols:*u8 faults:*i32",
 )
+PLANES = (
+    "planes._decode_groups",
+    "plan:*i64 states:*i32 words:*i16 tables:*i64 classes:*i32 levels:*i32 faults:*i32",
+)
+TRELLIS = {"low": 65536, "slot_bits": 12, "after_even": planes._AFTER_EVEN}
+RECORDS = "levels:*i16 sources:*i64 factors:*fp32 table:*i64"
 COUNTERS = " shift:i32 bins:i32 copies:i32"
 LEVELS = "count:i32 low:i32 present:i32"
 CASES: list[tuple[str, str, dict[str, int]]] = [
     *[(*DECODE, {"low": 65536, "block": block}) for block in (32, 128, 8192)],
+    *[
+        (*PLANES, {**TRELLIS, "finest": finest, "block": block})
+        for finest in (0, 1)
+        for block in (32, 128, 8192)
+    ],
     (
         "masks._pack",
         "symbols:*u8 spans:*i64 planes:*i32 words:i32",
@@ -64,6 +76,33 @@ for pointer, magnitude, infinity, code in FLOATS:
             "restore._expand",
             f"symbols:*i64 spans:*i64 patterns:*{pointer} values:*i32",
             {"size_bytes": int(pointer[1:]) // 8, "block": 256},
+        ),
+        (
+            "factors._write_rows",
+            f"{RECORDS} values:*{pointer} faults:*i32",
+            {
+                "kind": code,
+                "magnitude": magnitude,
+                "infinity": infinity,
+                "multiple": 8 if pointer == "i16" else 1,
+                "block": 1024,
+            },
+        ),
+        *(
+            (
+                "factors._write_columns",
+                f"{RECORDS} values:*{pointer} faults:*i32",
+                {
+                    "kind": code,
+                    "magnitude": magnitude,
+                    "infinity": infinity,
+                    "multiple": multiple,
+                    "width": width,
+                    "whole": multiple > 1,
+                    "block": 256,
+                },
+            )
+            for multiple, width in ((1, 1), (8, 16), (8, 64))
         ),
         (
             "ternary._count_ties",
