@@ -15,6 +15,7 @@ from compress.inspection import inspect
 from compress.lossless import Lossless
 from compress.rate_distortion import Gain, Heads, Rd
 from compress.reports import CompressionReport, Inspection
+from compress.resident import decode_tensors
 
 __all__ = [
     "Compeft",
@@ -29,6 +30,7 @@ __all__ = [
     "TernError",
     "compress_adapter",
     "compress_residual",
+    "decode_tensors",
     "decompress",
     "inspect",
 ]

@@ -7,27 +7,34 @@ when a GPU is asked for, and never otherwise.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from compress import centroids, entropy, masks, sparsify, ternary
+from compress.container import Stored
+from compress.container_read import TernFile
 from compress.dtypes import WEIGHT_DTYPES, Array, bit_view, cast
 from compress.errors import OptionError
+from compress.rate_distortion import decoder
+from compress.rate_distortion.decoder import Coded
+from compress.restore import restore
 
 _KERNELS = "compress.kernels.backend"
 #: A NumPy array or a torch tensor. No type says so, because torch may be absent.
 Vector = Any
 _NONZERO = np.abs(ternary.SYMBOL_TRITS).sum(axis=1, dtype=np.int64)
 _SUM = ternary.SYMBOL_TRITS.sum(axis=1, dtype=np.int64)
+#: Values of the segments with layers that are decoded at one time, if one alone has not more.
+BATCH_VALUES = 1 << 27
 
 
 class Backend(Protocol):
     """Do what takes time, on one device.
 
     Vectors come as NumPy arrays or as tensors and go as arrays of the backend: NumPy's on the CPU,
-    torch tensors on a GPU. Segments are those of `compress.entropy`.
+    torch tensors on a GPU. Segments are those of `compress.entropy`, but for `decode_layers`.
     """
 
     def decode_values(
@@ -47,6 +54,53 @@ class Backend(Protocol):
         Raises:
             TernDamagedError: a segment is damaged.
         """
+        ...
+
+    def decode_tensors(
+        self, segments: Sequence[bytes], tensors: Sequence[Stored], scales: Sequence[float]
+    ) -> list[Vector]:
+        """Decode segments and cut them into tensors, each flat in its own type.
+
+        Args:
+            segments: of trits, as many as the tensors have elements.
+            tensors: in the order of the trits; their initial value is not the base.
+            scales: what +1 stands for in each tensor.
+
+        Raises:
+            TernDamagedError: a segment is damaged.
+        """
+        ...
+
+    def decode_trits(self, segments: Sequence[bytes]) -> list[Array]:
+        """Decode segments into int8 [trits], in the memory of the host.
+
+        Raises:
+            TernDamagedError: a segment is damaged.
+        """
+        ...
+
+    def decode_layers(self, segments: Sequence[Coded]) -> list[Vector]:
+        """Decode segments of layers into their tensors, flat, in the order of `Coded.tensors`.
+
+        Raises:
+            TernDamagedError: a plane is damaged, or a value does not fit its type.
+        """
+        ...
+
+    def on_host(self, values: Vector) -> Array:
+        """Give values, float [n] of any weight type, as a NumPy array."""
+        ...
+
+    def on_device(self, values: Array) -> Vector:
+        """Give a NumPy array of any type that a tensor can have, in its shape.
+
+        Raises:
+            OptionError: the backend does not know the type.
+        """
+        ...
+
+    def survey_chunks(self, chunks: sparsify.Chunks, rank: int) -> sparsify.Survey:
+        """Measure a vector in pieces; every device gives the same bits as `sparsify.survey`."""
         ...
 
     def survey(self, values: Vector, rank: int) -> sparsify.Survey:
@@ -112,6 +166,42 @@ def choose(device: str = "cpu") -> Backend:
     return backend
 
 
+def decode_layers(
+    tern: TernFile, backend: Backend, *, layers: int | None = None
+) -> Iterator[tuple[Stored, Array]]:
+    """Decode the tensors of a file with layers, as `rate_distortion.decode`, but on a device.
+
+    Yields:
+        the tensor and its values, flat, in its storage type, in the memory of the host.
+
+    Raises:
+        TernDamagedError: a layer is not one that an encoder writes.
+        TernTooLargeError: a segment holds more than is ever decoded at once.
+    """
+    if isinstance(backend, NumpyBackend):
+        yield from decoder.decode(tern, layers=layers)
+        return
+    for batch in batches(decoder.read(tern, layers=layers)):
+        tensors = [tensor for coded in batch for tensor in coded.tensors]
+        for tensor, values in zip(tensors, backend.decode_layers(batch), strict=True):
+            yield tensor, backend.on_host(values)
+
+
+def batches(segments: Iterable[Coded]) -> Iterator[list[Coded]]:
+    """Gather segments that are decoded at one time: many keep a GPU busy, too many do not fit."""
+    batch: list[Coded] = []
+    held = 0
+    for coded in segments:
+        size = sum(tensor.info.size for tensor in coded.tensors) + coded.layout.size
+        if batch and held + size > BATCH_VALUES:
+            yield batch
+            batch, held = [], 0
+        batch.append(coded)
+        held += size
+    if batch:
+        yield batch
+
+
 def trit_counts(symbol_counts: Array, trits: int) -> tuple[int, int, int]:
     """Compute how many trits are −1, 0 and +1 from the counts of their symbols.
 
@@ -152,6 +242,38 @@ class NumpyBackend:
     def decode_masks(self, segments: Sequence[bytes]) -> list[masks.Masks]:
         """Decode segments into bit planes."""
         return [masks.pack_masks(entropy.decode_segment(segment)) for segment in segments]
+
+    def decode_tensors(
+        self, segments: Sequence[bytes], tensors: Sequence[Stored], scales: Sequence[float]
+    ) -> list[Array]:
+        """Decode segments and cut them into tensors."""
+        trits = np.concatenate([np.empty(0, np.int8), *self.decode_trits(segments)])
+        found, at = [], 0
+        for tensor, scale in zip(tensors, scales, strict=True):
+            stop = at + tensor.info.size
+            found.append(restore(trits[at:stop], tensor, scale))
+            at = stop
+        return found
+
+    def decode_trits(self, segments: Sequence[bytes]) -> list[Array]:
+        """Decode segments into trits."""
+        return [entropy.decode_segment(segment) for segment in segments]
+
+    def decode_layers(self, segments: Sequence[Coded]) -> list[Array]:
+        """Decode segments of layers."""
+        return [values for coded in segments for _, values in decoder.decode_segment(coded)]
+
+    def on_host(self, values: Array) -> Array:
+        """Give values as they are."""
+        return values
+
+    def on_device(self, values: Array) -> Array:
+        """Give values as they are."""
+        return values
+
+    def survey_chunks(self, chunks: sparsify.Chunks, rank: int) -> sparsify.Survey:
+        """Measure a vector in pieces."""
+        return sparsify.survey(chunks, rank)
 
     def survey(self, values: Array, rank: int) -> sparsify.Survey:
         """Measure values and find the magnitude of a rank."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from compress import compeft_file, lossless_file
 from compress.adapter import CONFIG_NAME, open_adapter
+from compress.backend import choose
 from compress.compeft import Compeft, Progress
 from compress.errors import OptionError
 from compress.job import Job, Method
@@ -28,6 +29,7 @@ def compress_adapter(
     method: Method | None = None,
     differences: bool = False,
     progress: Progress | None = None,
+    device: str = "cpu",
 ) -> CompressionReport:
     """Compress a PEFT folder or a single safetensors file of LoRA weights or of a sparse delta.
 
@@ -39,25 +41,29 @@ def compress_adapter(
         differences: every tensor is fine-tuned minus base already: the residual of a full
             fine-tune, which carries no mark of its own.
         progress: called with elements done and elements in all.
+        device: who decodes what is measured and finds the threshold of compeft: "cpu", or "cuda"
+            with or without a number. The file is the same, byte for byte.
 
     Returns:
         sizes, errors per module, and what was erased or kept.
 
     Raises:
         SourceError: the source is not valid; see its subclasses.
-        OptionError: the method does not fit the source.
+        OptionError: the method does not fit the source, or the device is absent.
         DestinationError: the destination is taken.
     """
     method = method or (Compeft() if differences else Rd())
+    backend = choose(device)
     if differences:
         _require_compeft(method, "differences from a base model")
         with open_differences(source) as (model, residual):
-            job = Job(model, residual, method, _RESIDUAL)
+            job = Job(model, residual, method, _RESIDUAL, backend=backend)
             return _compress(job, destination, progress=progress)
     with open_adapter(source) as opened:
         tensors = opened.weights.tensors.values()
         vector = TaskVector(opened.weights, find_parts(tensors, opened.settings))
-        job = Job(opened, vector, method, reason(opened.settings, tensors))
+        why = reason(opened.settings, tensors)
+        job = Job(opened, vector, method, why, backend=backend)
         return _compress(job, destination, progress=progress)
 
 
@@ -68,6 +74,7 @@ def compress_residual(
     *,
     method: Method | None = None,
     progress: Progress | None = None,
+    device: str = "cpu",
 ) -> CompressionReport:
     """Compress a fully fine-tuned model as its difference from its base.
 
@@ -79,6 +86,7 @@ def compress_residual(
         destination: ``FILE.tern`` or a new folder.
         method: what to do; by default `Compeft()`, which alone reads a model in slices.
         progress: called with elements done and elements in all.
+        device: who finds the threshold, of vectors that fit it; see `compress_adapter`.
 
     Returns:
         sizes, errors per tensor, and what was kept.
@@ -86,13 +94,14 @@ def compress_residual(
     Raises:
         BaseMismatchError: no tensor of the model has the name and shape of one of the base.
         SourceError: a file is not valid.
-        OptionError: the method does not fit.
+        OptionError: the method does not fit, or the device is absent.
         DestinationError: the destination is taken.
     """
     method = method or Compeft()
     _require_compeft(method, "a fully fine-tuned model")
+    backend = choose(device)
     with open_residual(model, base) as (opened, vector, base_weights):
-        job = Job(opened, vector, method, _RESIDUAL, base_weights.sha256())
+        job = Job(opened, vector, method, _RESIDUAL, base_weights.sha256(), backend)
         return _compress(job, destination, progress=progress)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from compress.dtypes import WEIGHT_DTYPES, Array, widen
 from compress.errors import OptionError
 from compress.lora import Role
-from compress.sparsify import Survey, magnitude_bits, survey
+from compress.sparsify import Chunks, Survey, magnitude_bits, survey
 from compress.task_vector import Part, TaskVector
 
 Progress = Callable[[int, int], None]
@@ -108,15 +108,23 @@ class Group:
         return self.survey.above + ties
 
 
-def decide(vector: TaskVector, method: Compeft) -> list[Group]:
+def decide(
+    vector: TaskVector, method: Compeft, survey: Callable[[Chunks, int], Survey] = survey
+) -> list[Group]:
     """Choose threshold and scale of every group: passes over the vector, nothing kept of it.
+
+    Args:
+        vector: what is compressed.
+        method: how.
+        survey: who measures a vector, on which device; all give the same bits.
 
     Raises:
         NonFiniteError: a value is NaN or infinite.
         OptionError: `exact_count` would keep nothing.
     """
     return [
-        _decide(vector, name, parts, method) for name, parts in _group(vector.parts, method.scope)
+        _decide(vector, (name, parts), method, survey)
+        for name, parts in _group(vector.parts, method.scope)
     ]
 
 
@@ -164,7 +172,13 @@ def _group(parts: tuple[Part, ...], scope: Scope) -> list[tuple[str, tuple[Part,
     return [("all", parts)] if parts else []
 
 
-def _decide(vector: TaskVector, name: str, parts: tuple[Part, ...], method: Compeft) -> Group:
+def _decide(
+    vector: TaskVector,
+    named: tuple[str, tuple[Part, ...]],
+    method: Compeft,
+    survey: Callable[[Chunks, int], Survey],
+) -> Group:
+    name, parts = named
     size = sum(part.info.size for part in parts)
     keep = int(size * method.density)
     rank = size - keep

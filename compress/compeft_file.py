@@ -24,7 +24,7 @@ def write(job: Job, method: Compeft, path: Path) -> Written:
     Raises:
         OptionError: a scale does not fit the type of a tensor.
     """
-    groups = decide(job.vector, method)
+    groups = decide(job.vector, method, job.backend.survey_chunks)
     ternariser = Ternariser(job.vector, groups)
     names = {part.info.name for part in job.vector.parts if part.role in FACTORS}
     found = find_modules(job.source.weights, job.source.settings)

@@ -102,10 +102,14 @@ class TernFile:
         """Name the method that the file was made with."""
         return self.metadata["method"]
 
+    def trit_segments(self) -> Iterator[bytes]:
+        """Read the segments of trits, one after another."""
+        for start, stop, _ in self._walk(TRITS, entropy.HEAD_BYTES, _segment_sizes):
+            yield self._file.read_bytes(TRITS, start, stop)
+
     def segments(self) -> Iterator[Array]:
         """Decode the trits, one segment after another."""
-        for start, stop, _ in self._walk(TRITS, entropy.HEAD_BYTES, _segment_sizes):
-            yield entropy.decode_segment(self._file.read_bytes(TRITS, start, stop))
+        return map(entropy.decode_segment, self.trit_segments())
 
     def trit_reader(self) -> TritReader:
         """Give the trits in pieces of any size."""

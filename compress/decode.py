@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from compress import container, heads, rate_distortion
+from compress import backend as backends
+from compress import container, heads
 from compress.adapter import CONFIG_NAME, SourceKind
+from compress.backend import Backend
 from compress.compeft import Progress
 from compress.container import PLAIN_METADATA, Stored, trit_count
-from compress.container_read import DEFAULT_MAX_DECODED_BYTES, TernFile
+from compress.container_read import DEFAULT_MAX_DECODED_BYTES, TernFile, TritReader
 from compress.dtypes import WEIGHT_DTYPES, Array
 from compress.errors import BaseMismatchError, DestinationError, TernDamagedError
 from compress.places import copy_files, find_tern, new_file, new_folder, plain_files
@@ -21,6 +23,8 @@ from compress.tensor_file import TensorWriter
 from compress.weights import Weights, find_model_files, open_weights
 
 _EXACT_CHUNK_BYTES = 4 << 20
+#: Segments of trits, 2²⁴ each, that a device decodes at one time.
+_SEGMENTS = 8
 
 
 def decompress(
@@ -31,6 +35,7 @@ def decompress(
     progress: Progress | None = None,
     max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES,
     layers: int | None = None,
+    device: str = "cpu",
 ) -> None:
     """Write the adapter or model that a `.tern` file stands for.
 
@@ -41,12 +46,15 @@ def decompress(
         progress: called with elements done and elements in all.
         max_decoded_bytes: the most that may be written.
         layers: use only so many layers of a file that has layers; it may end after them.
+        device: who decodes: "cpu", or "cuda" with or without a number; the bytes are the same.
 
     Raises:
+        OptionError: the device is absent, or its programs are not installed.
         TernError: the file is damaged, unknown or too large; nothing is left behind.
         BaseMismatchError: the base is absent or is not the one that was compressed against.
         DestinationError: the destination is taken.
     """
+    backend = backends.choose(device)
     path = find_tern(source)
     with (
         TernFile(path, max_decoded_bytes=max_decoded_bytes, layers=layers) as tern,
@@ -60,12 +68,11 @@ def decompress(
                     hint="name a folder instead",
                 )
             with new_file(destination) as file:
-                write_weights(tern, file, base=base_weights, progress=progress)
+                write_weights(tern, file, backend=backend, base=base_weights, progress=progress)
             return
         with new_folder(destination) as folder:
-            write_weights(
-                tern, folder / tern.index.weights_name, base=base_weights, progress=progress
-            )
+            weights = folder / tern.index.weights_name
+            write_weights(tern, weights, backend=backend, base=base_weights, progress=progress)
             if tern.index.config:
                 (folder / CONFIG_NAME).write_bytes(tern.index.config)
             if source.is_dir():
@@ -75,7 +82,12 @@ def decompress(
 
 
 def write_weights(
-    tern: TernFile, path: Path, *, base: Weights | None = None, progress: Progress | None = None
+    tern: TernFile,
+    path: Path,
+    *,
+    backend: Backend,
+    base: Weights | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Write all tensors of an opened file as safetensors, one slice in memory at a time."""
     index = tern.index
@@ -84,7 +96,7 @@ def write_weights(
         metadata = {**PLAIN_METADATA, **metadata}
     with TensorWriter(path, [t.info for t in index.tensors], metadata=metadata) as writer:
         total, done = trit_count(index.coded), 0
-        for tensor, start, values in decoded(tern, base=base):
+        for tensor, start, values in decoded(tern, backend, base=base):
             writer.write(tensor.info.name, values.tobytes(), start=start * values.dtype.itemsize)
             done += len(values)
             if progress is not None:
@@ -98,13 +110,15 @@ def write_weights(
                 writer.write(tensor.info.name, reader.read(size), start=start)
 
 
-def decoded(tern: TernFile, *, base: Weights | None = None) -> Iterator[tuple[Stored, int, Array]]:
+def decoded(
+    tern: TernFile, backend: Backend, *, base: Weights | None = None
+) -> Iterator[tuple[Stored, int, Array]]:
     """Decode the compressed tensors in slices: tensor, offset and values in its storage type."""
     if tern.method == container.RD:
-        for tensor, values in rate_distortion.decode(tern):
+        for tensor, values in backends.decode_layers(tern, backend):
             yield tensor, 0, values
         return
-    trits = tern.trit_reader()
+    trits = TritReader(_segments(tern, backend))
     for tensor in tern.index.coded:
         info = tensor.info
         scale = tern.index.scales[tensor.group]
@@ -114,6 +128,18 @@ def decoded(tern: TernFile, *, base: Weights | None = None) -> Iterator[tuple[St
             if tensor.initial is Initial.BASE and base is not None:
                 initial = base.read(info.name, start, stop)
             yield tensor, start, restore(trits.read(stop - start), tensor, scale, base=initial)
+
+
+def _segments(tern: TernFile, backend: Backend) -> Iterator[Array]:
+    """Decode the trits, some segments at a time on a device, one at a time on the CPU."""
+    together = 1 if isinstance(backend, backends.NumpyBackend) else _SEGMENTS
+    batch: list[bytes] = []
+    for segment in tern.trit_segments():
+        batch.append(segment)
+        if len(batch) == together:
+            yield from backend.decode_trits(batch)
+            batch = []
+    yield from backend.decode_trits(batch)
 
 
 def decoded_heads(tern: TernFile) -> Iterator[tuple[Stored, int, Array]]:

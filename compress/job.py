@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from compress import container
 from compress.adapter import Source
+from compress.backend import Backend, NumpyBackend
 from compress.compeft import Compeft
 from compress.container import Stored, element_bytes
 from compress.container_write import TernWriter
@@ -30,6 +31,7 @@ class Job:
         method: how.
         treatment: why these tensors are compressed.
         base_sha256: digest of the base model, where the task vector is a difference from it.
+        backend: who does what a device can do as well.
     """
 
     source: Source
@@ -37,6 +39,7 @@ class Job:
     method: Method
     treatment: str
     base_sha256: str = ""
+    backend: Backend = field(default_factory=NumpyBackend)
 
     @property
     def names(self) -> frozenset[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compress.adapter import CONFIG_NAME, Source, open_adapter
+from compress.backend import NumpyBackend
 from compress.container import FORMAT, LOSSLESS
 from compress.container_read import DEFAULT_MAX_DECODED_BYTES, TernFile
 from compress.decode import write_weights
@@ -111,7 +112,7 @@ def open_any(
         tempfile.TemporaryDirectory(prefix="tern-") as work,
     ):
         folder = Path(work)
-        write_weights(tern, folder / tern.index.weights_name)
+        write_weights(tern, folder / tern.index.weights_name, backend=NumpyBackend())
         if tern.index.config:
             (folder / CONFIG_NAME).write_bytes(tern.index.config)
         with open_adapter(folder) as source:

@@ -19,6 +19,8 @@ from compress.dtypes import Array, bit_view
 _DIGIT = 16
 _BINS = 1 << _DIGIT
 Chunks = Callable[[], Iterable[Array]]
+#: Finds the magnitude of a rank elsewhere: its bits, how many lie below it and on it; or declines.
+Select = Callable[[], tuple[int, int, int] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ def magnitude_bits(values: Array) -> Array:
     return magnitudes
 
 
-def survey(chunks: Chunks, rank: int) -> Survey:
+def survey(chunks: Chunks, rank: int, *, select: Select | None = None) -> Survey:
     """Measure a vector and find the magnitude of a rank.
 
     Args:
@@ -59,19 +61,22 @@ def survey(chunks: Chunks, rank: int) -> Survey:
             called.
         rank: 1 for the smallest magnitude, up to the count for the largest; 0 means "below
             everything".
+        select: who finds the magnitude; None, and what it declines, is done here.
 
     Returns:
         moments, threshold and how many values lie above and on it.
     """
+    found = select() if select is not None and rank else None
     moments = _Moments()
     histogram = np.zeros(_BINS, np.int64)
     width = 32
     for values in chunks():
         moments.add(values)
         width = 8 * values.dtype.itemsize
-        histogram += _count_digits(magnitude_bits(values), width - _DIGIT)
-    prefix, ties, below = 0, moments.count, 0
-    if rank:
+        if found is None:
+            histogram += _count_digits(magnitude_bits(values), width - _DIGIT)
+    prefix, below, ties = found or (0, 0, moments.count)
+    if rank and found is None:
         prefix, below, ties = _descend(chunks, rank, width, histogram)
     return Survey(
         count=moments.count,

@@ -13,7 +13,7 @@ import click
 
 from api.cli import output
 from api.cli.methods import Asked, Choice, choose, method_options
-from api.cli.session import Session, command, common
+from api.cli.session import Session, command, common, device_option
 from api.cli.sources import REFERENCE, existing, local_path, parse_reference
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     help="SRC is a file here that holds fine-tuned minus base.",
 )
 @click.option("-m", "--message", default="", help="What to note on the published revision.")
+@device_option
 @common
 def compress(
     session: Session,
@@ -46,6 +47,7 @@ def compress(
     base: Path | None,
     kind: str | None,
     message: str,
+    device: str,
     **asked: Unpack[Asked],
 ) -> None:
     """Shrink an adapter to a .tern.
@@ -62,7 +64,8 @@ def compress(
     choice = choose(asked, residual=base is not None or kind is not None)
     progress = session.progress()
     with origin_of(session, source, base=base) as origin:
-        options, curve = _tuned(origin, choice, CompressOptions(choice.method, base, kind))
+        given = CompressOptions(choice.method, base, kind, device)
+        options, curve = _tuned(origin, choice, given)
         if target is None:
             report = shrink(origin, destination or Path(), options=options, progress=progress)
             outcome = Outcome(report, str(destination), curve=curve)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from api.cli import output
-from api.cli.session import Session, command, common
+from api.cli.session import Session, command, common, device_option
 from api.cli.sources import as_folder
 
 
@@ -25,9 +25,16 @@ from api.cli.sources import as_folder
     metavar="K",
     help="Only the first K layers: a coarser adapter. The file may end after them.",
 )
+@device_option
 @common
 def decompress(
-    session: Session, *, source: str, destination: Path, base: Path | None, layers: int | None
+    session: Session,
+    *,
+    source: str,
+    destination: Path,
+    base: Path | None,
+    layers: int | None,
+    device: str,
 ) -> None:
     """Turn a .tern into a folder."""
     from api.workflows.layers import open_layers
@@ -37,7 +44,7 @@ def decompress(
     with as_folder(session, source) as path:
         if layers is not None:
             told = open_layers(path, layers)
-        decode(path, destination, base=base, layers=layers)
+        decode(path, destination, base=base, layers=layers, device=device)
     if told is not None and layers != told.of:
         output.message(f"decoded {told}")
     if session.as_json:

@@ -106,6 +106,16 @@ def common(action: Callable[Concatenate[Session, P], R]) -> Callable[P, R]:
     return wrapper
 
 
+def device_option(action: Callable[P, R]) -> Callable[P, R]:
+    """Add the choice of who does the heavy arithmetic to a command, which takes it as `device`."""
+    return click.option(
+        "--device",
+        default="cpu",
+        metavar="DEVICE",
+        help="Who does the arithmetic: cpu (the default), cuda or cuda:N. The result is the same.",
+    )(action)
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Ask before something that cannot be undone.
 

@@ -50,11 +50,13 @@ class CompressOptions:
         method: how; None takes the best one that the source allows.
         base: folder of the base model, if the source is a fully fine-tuned model.
         kind: what the source is, where it cannot say itself; a revision says it.
+        device: who does what a GPU can do as well.
     """
 
     method: Compeft | Lossless | Rd | None = None
     base: Path | None = None
     kind: str | None = None
+    device: str = "cpu"
 
 
 def fetch_origin(
@@ -99,7 +101,12 @@ def shrink(
         counted = _counted(advance, size_bytes)
         if options.base is not None:
             return compress_residual(
-                source, options.base, destination, method=options.method, progress=counted
+                source,
+                options.base,
+                destination,
+                method=options.method,
+                progress=counted,
+                device=options.device,
             )
         differences = _kind(origin, options) == Kind.FULL_RESIDUAL
         return compress_adapter(
@@ -108,6 +115,7 @@ def shrink(
             method=options.method or (Compeft() if differences else Rd()),
             differences=differences,
             progress=counted,
+            device=options.device,
         )
 
 

@@ -5,15 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import torch
 
+from compress import sparsify as reference
 from compress.backend import check_levels, check_rank
+from compress.container import Stored
 from compress.dtypes import Array
 from compress.errors import OptionError
-from compress.kernels import centroids, entropy, masks, restore, sparsify, ternary
+from compress.kernels import (
+    centroids,
+    entropy,
+    factors,
+    masks,
+    plane_batches,
+    planes,
+    restore,
+    sparsify,
+    ternary,
+)
 from compress.kernels.segments import upload
-from compress.kernels.tensors import integers_on_device, on_device
-from compress.sparsify import Survey
+from compress.kernels.tensors import (
+    MAX_ELEMENTS,
+    array_on_device,
+    integers_on_device,
+    on_device,
+    on_host,
+)
+from compress.rate_distortion.decoder import Coded
+from compress.sparsify import Chunks, Survey
+from compress.ternary import unpack
 
 Vector = Array | torch.Tensor
 
@@ -63,6 +84,65 @@ class KernelBackend:
         batch = upload(segments, self._device)
         with self._there():
             return masks.pack_masks(entropy.decode_symbols(batch), batch.spans)
+
+    def decode_tensors(
+        self, segments: Sequence[bytes], tensors: Sequence[Stored], scales: Sequence[float]
+    ) -> list[torch.Tensor]:
+        """Decode segments and cut them into tensors."""
+        ones = self.decode_values(segments, scales=[1.0] * len(segments), dtype="BF16")
+        trits = torch.cat([torch.empty(0, dtype=torch.bfloat16, device=self._device), *ones])
+        found, at = [], 0
+        for tensor, scale in zip(tensors, scales, strict=True):
+            stop = at + tensor.info.size
+            found.append(restore.restore_tensor(trits[at:stop], tensor, scale))
+            at = stop
+        return found
+
+    def decode_trits(self, segments: Sequence[bytes]) -> list[Array]:
+        """Decode segments into trits; five travel to the host in a byte."""
+        batch = upload(segments, self._device)
+        with self._there():
+            symbols = entropy.decode_symbols(batch).cpu().numpy()
+        starts = batch.spans.table[:, 0].tolist()
+        return [
+            unpack(symbols[at : at + -(-trits // 5)], trits)
+            for at, (_, trits) in zip(starts, batch.spans.places, strict=True)
+        ]
+
+    def decode_layers(self, segments: Sequence[Coded]) -> list[torch.Tensor]:
+        """Decode segments of layers."""
+        batch = plane_batches.upload(segments, self._device)
+        with self._there():
+            levels = planes.decode_planes(batch)
+            return factors.write_factors(levels, segments, batch.places)
+
+    def on_host(self, values: torch.Tensor) -> Array:
+        """Give values as a NumPy array."""
+        return on_host(values)
+
+    def on_device(self, values: Array) -> torch.Tensor:
+        """Give a NumPy array on the device."""
+        return array_on_device(values, self._device)
+
+    def survey_chunks(self, chunks: Chunks, rank: int) -> Survey:
+        """Measure a vector in pieces; only the threshold is found on the device.
+
+        Sums of floats depend on their order, and a file must not depend on who made it.
+        """
+
+        def select() -> tuple[int, int, int] | None:
+            pieces = []
+            held = 0
+            for values in chunks():
+                held += len(values)
+                if values.dtype != np.float32 or held > MAX_ELEMENTS:
+                    return None
+                pieces.append(on_device(values, self._device))
+            with self._there():
+                found = sparsify.radix_select(torch.cat(pieces), rank)
+            return found.threshold_bits, found.below, found.ties
+
+        return reference.survey(chunks, rank, select=select)
 
     def survey(self, values: Vector, rank: int) -> Survey:
         """Measure values and find the magnitude of a rank."""

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from compress.container import Stored
-from compress.dtypes import WEIGHT_DTYPES, Array
+from compress.dtypes import Array
 from compress.errors import TernDamagedError
 from compress.kernels.factor_plans import (
     COLUMN_BLOCK,
@@ -28,16 +28,10 @@ from compress.kernels.factor_plans import (
 )
 from compress.kernels.plane_batches import Place
 from compress.kernels.restore import STORAGE
-from compress.kernels.tensors import KINDS, integers_on_device
+from compress.kernels.tensors import KINDS, TORCH_DTYPES, integers_on_device
 from compress.rate_distortion.decoder import Coded, stored
 
 _COLUMNS_PER_WARP = 8
-#: What the reference rounds instead of a kernel.
-_OTHERS: dict[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-}
 
 
 def write_factors(
@@ -67,7 +61,7 @@ def _own(values: torch.Tensor, tensor: Stored) -> torch.Tensor:
     if dtype in STORAGE:
         return values
     rounded = stored(values.cpu().numpy(), tensor).view(np.uint8)
-    return integers_on_device(rounded, str(values.device)).view(_OTHERS[dtype])
+    return integers_on_device(rounded, str(values.device)).view(TORCH_DTYPES[dtype])
 
 
 def _write(levels: torch.Tensor, plan: FactorPlan, dtype: str) -> torch.Tensor:

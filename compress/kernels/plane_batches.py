@@ -206,5 +206,5 @@ def _class_entries(plane: Plane) -> Array:
 
 def _joined(pieces: Sequence[Array], dtype: type, device: str) -> torch.Tensor:
     """Join pieces on a device; never empty, so that a kernel always has an address."""
-    whole = np.concatenate([*pieces, np.zeros(2, dtype)]).astype(dtype, copy=False)
+    whole: Array = np.concatenate([*pieces, np.zeros(2, dtype)]).astype(dtype, copy=False)
     return integers_on_device(whole, device)

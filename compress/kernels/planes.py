@@ -85,7 +85,7 @@ def _find_class(
 
 @triton.jit
 def _kind(above: tl.tensor, kinds: tl.tensor) -> tl.tensor:
-    """Tell apart coarser values: 0 for zero, 2 for even ones where there are three kinds, else 1."""
+    """Tell coarser values apart: 0 for zero, 2 for even ones where there are three kinds, or 1."""
     even = (kinds == 3) & ((above & 1) == 0)
     return tl.where(above == 0, 0, tl.where(even, 2, 1))
 
@@ -210,8 +210,7 @@ def _decode_groups(
         if finest:
             between = _after(state, level1, after_even)
             following = _after(between, level2, after_even)
-            level1, level2 = _value(level1, state), _value(level2, between)
-            state = following
+            level1, level2, state = _value(level1, state), _value(level2, between), following
         tl.store(level_at + place, (level1 & 0xFFFF) | (level2 << 16), mask=active)
         pair = coming
     # A group that ran out of words has counted on beyond them.

@@ -13,14 +13,17 @@ import torch
 import triton
 import triton.language as tl
 
+from compress import restore as reference
+from compress.container import Stored
 from compress.dtypes import bit_view, cast
 from compress.errors import OptionError
 from compress.kernels.segments import Spans
-from compress.kernels.tensors import integers_on_device
+from compress.kernels.tensors import TORCH_DTYPES, integers_on_device
 
 _BLOCK = 256
 #: A thread turns a row of eight symbols, 40 trits, into whole 16-byte stores.
 _ROW_TRITS = 40
+_TRITS = np.array([-1, 0, 1], np.int8)
 STORAGE: dict[str, torch.dtype] = {
     "F32": torch.float32,
     "BF16": torch.bfloat16,
@@ -74,6 +77,22 @@ def restore(
             block=_BLOCK,
         )
     return [values[place : place + trits] for place, trits in spans.places]
+
+
+def restore_tensor(trits: torch.Tensor, tensor: Stored, scale: float) -> torch.Tensor:
+    """Compute initial + scale · trit in a tensor's own type; see `compress.restore`.
+
+    Args:
+        trits: bfloat16 [n] of −1, 0 and +1.
+        tensor: what they belong to; its initial value is not the base.
+        scale: what +1 stands for.
+    """
+    device = str(trits.device)
+    dtype = tensor.info.dtype
+    # The reference decides what each of three trits stands for; a device only looks it up.
+    three = integers_on_device(bit_view(reference.restore(_TRITS, tensor, scale)), device)
+    found = three[trits.to(torch.int32) + 1]
+    return found.view(TORCH_DTYPES[dtype])
 
 
 @triton.jit

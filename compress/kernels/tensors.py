@@ -38,10 +38,20 @@ KINDS: dict[torch.dtype, FloatKind] = {
     torch.bfloat16: FloatKind(1, torch.int16, 0x7FFF, 0x7F80),
     torch.float16: FloatKind(2, torch.int16, 0x7FFF, 0x7C00),
 }
-_FROM_NUMPY = {
-    WEIGHT_DTYPES["F32"]: torch.float32,
-    WEIGHT_DTYPES["BF16"]: torch.bfloat16,
-    WEIGHT_DTYPES["F16"]: torch.float16,
+#: The types of weights that torch has.
+TORCH_DTYPES: dict[str, torch.dtype] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+_FROM_NUMPY = {WEIGHT_DTYPES[name]: dtype for name, dtype in TORCH_DTYPES.items() if dtype in KINDS}
+_TO_NUMPY = {dtype: WEIGHT_DTYPES[name] for name, dtype in TORCH_DTYPES.items()}
+_OTHERS = {
+    np.dtype(kind): getattr(torch, np.dtype(kind).name)
+    for kind in ("bool", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "c8")
 }
 #: torch has the unsigned types only in name, but for bytes.
 _INTEGERS = {1: np.uint8, 2: np.int16, 4: np.int32, 8: np.int64}
@@ -77,6 +87,25 @@ def integers_on_device(array: Array, device: str) -> torch.Tensor:
     """Give the same bytes on a device as uint8, or as signed integers of the same width."""
     view = np.ascontiguousarray(array).view(_INTEGERS[array.dtype.itemsize])
     return torch.from_numpy(view if view.flags.writeable else view.copy()).to(device)
+
+
+def array_on_device(array: Array, device: str) -> torch.Tensor:
+    """Give an array of any type that torch has on a device, in its shape.
+
+    Raises:
+        OptionError: torch has no such type.
+    """
+    known = {numpy: dtype for dtype, numpy in _TO_NUMPY.items()} | _OTHERS
+    dtype = known.get(array.dtype)
+    if dtype is None:
+        raise _unsupported(str(array.dtype))
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return integers_on_device(flat, device).view(dtype).reshape(array.shape)
+
+
+def on_host(values: torch.Tensor) -> Array:
+    """Give float [n] values of any weight type as a NumPy array of the same bytes."""
+    return values.contiguous().view(torch.uint8).cpu().numpy().view(_TO_NUMPY[values.dtype])
 
 
 def bits_of(values: torch.Tensor) -> tuple[torch.Tensor, FloatKind]:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from compress.backend import decode_layers
 from compress.container_read import TernFile
 from compress.dtypes import Array, widen
 from compress.job import Job, Measured
 from compress.lora import LoraModule
 from compress.measure import Energies, delta_energies, vector_energies
-from compress.rate_distortion.decoder import decode
 from compress.reports import ModuleReport
 from compress.tally import as_factors, module_report, tensor_report
 
@@ -33,7 +33,7 @@ def measure(
     rows: dict[str, ModuleReport] = {}
     delta = vector = None
     nonzero = 0
-    for tensor, values in decode(tern, layers=layers):
+    for tensor, values in decode_layers(tern, job.backend, layers=layers):
         name = tensor.info.name
         count = int(np.count_nonzero(values))
         nonzero += count
