@@ -17,7 +17,7 @@ from compress.container import Stored
 from compress.container_read import TernFile
 from compress.dtypes import WEIGHT_DTYPES, Array, bit_view, cast
 from compress.errors import OptionError
-from compress.rate_distortion import decoder
+from compress.rate_distortion import decoder, layer_masks, segment
 from compress.rate_distortion.decoder import Coded
 from compress.restore import restore
 
@@ -34,7 +34,7 @@ class Backend(Protocol):
     """Do what takes time, on one device.
 
     Vectors come as NumPy arrays or as tensors and go as arrays of the backend: NumPy's on the CPU,
-    torch tensors on a GPU. Segments are those of `compress.entropy`, but for `decode_layers`.
+    torch tensors on a GPU. Segments are those of `compress.entropy`, but for layers.
     """
 
     def decode_values(
@@ -84,6 +84,19 @@ class Backend(Protocol):
 
         Raises:
             TernDamagedError: a plane is damaged, or a value does not fit its type.
+        """
+        ...
+
+    def decode_layer_masks(self, segments: Sequence[Coded]) -> list[list[Any]]:
+        """Decode whole segments of layers into bit planes, as `layer_masks.split` gives them.
+
+        Returns:
+            By segment, ternary tensors over the levels in the order of its layout, whose scales
+            `layer_masks.layer_scales` tells; none of a segment without components.
+
+        Raises:
+            TernDamagedError: a plane is damaged.
+            OptionError: a segment lacks its finest planes.
         """
         ...
 
@@ -263,6 +276,18 @@ class NumpyBackend:
         """Decode segments of layers."""
         return [values for coded in segments for _, values in decoder.decode_segment(coded)]
 
+    def decode_layer_masks(self, segments: Sequence[Coded]) -> list[list[masks.Masks]]:
+        """Decode whole segments of layers into bit planes."""
+        check_whole(segments)
+        found: list[list[masks.Masks]] = []
+        for coded in segments:
+            split: list[masks.Masks] = []
+            if coded.planes:
+                values = segment.decode(coded.blocks, coded.layout, coded.planes)
+                split = layer_masks.split(values.astype(np.int16), max(coded.planes))
+            found.append(split)
+        return found
+
     def on_host(self, values: Array) -> Array:
         """Give values as they are."""
         return values
@@ -308,6 +333,23 @@ def check_rank(rank: int, count: int) -> None:
         raise OptionError(
             "no value has this rank", field="rank", expected=f"0 to {count}", actual=str(rank)
         )
+
+
+def check_whole(segments: Sequence[Coded]) -> None:
+    """Refuse segments that lack planes.
+
+    Raises:
+        OptionError: one does.
+    """
+    for coded in segments:
+        if len(coded.blocks) != max(coded.planes, default=0):
+            raise OptionError(
+                "levels that lack planes are no sum of ternary tensors with common scales",
+                field="layers",
+                expected=f"{max(coded.planes)} planes",
+                actual=str(len(coded.blocks)),
+                hint="decode all layers",
+            )
 
 
 def check_levels(levels: int, values: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from compress import sparsify as reference
-from compress.backend import check_levels, check_rank
+from compress.backend import check_levels, check_rank, check_whole
 from compress.container import Stored
 from compress.dtypes import Array
 from compress.errors import OptionError
@@ -17,6 +17,7 @@ from compress.kernels import (
     centroids,
     entropy,
     factors,
+    layer_masks,
     masks,
     plane_batches,
     planes,
@@ -112,9 +113,25 @@ class KernelBackend:
     def decode_layers(self, segments: Sequence[Coded]) -> list[torch.Tensor]:
         """Decode segments of layers."""
         batch = plane_batches.upload(segments, self._device)
+        targets = factors.upload(segments, batch.places, self._device)
         with self._there():
             levels = planes.decode_planes(batch)
-            return factors.write_factors(levels, segments, batch.places)
+            return factors.write_factors(levels, targets)
+
+    def decode_layer_masks(self, segments: Sequence[Coded]) -> list[list[masks.DeviceMasks]]:
+        """Decode whole segments of layers into bit planes."""
+        check_whole(segments)
+        batch = plane_batches.upload(segments, self._device)
+        with self._there():
+            values = planes.decode_planes(batch)
+            return [
+                layer_masks.split(
+                    values[2 * place.first : 2 * (place.first + place.pairs)], max(coded.planes)
+                )
+                if coded.planes
+                else []
+                for coded, place in zip(segments, batch.places, strict=True)
+            ]
 
     def on_host(self, values: torch.Tensor) -> Array:
         """Give values as a NumPy array."""

@@ -30,8 +30,6 @@ _NOWHERE = -1
 #: What has no kernel is written as float32 and rounded by the reference.
 _OTHERS = "F32"
 
-Vector = tuple[int, float, float]
-
 
 @dataclass(frozen=True, slots=True)
 class Launch:
@@ -41,10 +39,9 @@ class Launch:
         width: columns to a program; 0 for rows.
         wide: places are multiples of `WIDE`.
         whole: all columns of a tensor are in one program, as many as `width`.
-        table: int64 [programs, 5]. Of rows: first record, first value of the tensor's row, length
-            of the row, first value of the block, whether something is added. Of columns: first
-            record, first value of the tensor's column, columns, tensor's columns, first row; and
-            the rows of a column are the length of its records.
+        table: int64 [programs, 5]. Of rows: record, first value of the row, its length, first
+            value of the block within it, whether something is added. Of columns: first record, its
+            first value, columns, columns of the tensor, first row.
     """
 
     width: int
@@ -53,23 +50,43 @@ class Launch:
     table: Array
 
 
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """Say how the records of one tensor, its rows or its columns, are spread.
+
+    Attributes:
+        record: the first of them.
+        at: where the tensor begins.
+        length: of a row or a column.
+        count: how many there are.
+        added: whether something is added to them.
+    """
+
+    record: int
+    at: int
+    length: int
+    count: int
+    added: bool = False
+
+
 @dataclass(slots=True)
 class FactorPlan:
-    """Gather what is written to tensors of one storage type.
+    """Gather what is written to the tensors of one storage type.
 
     Attributes:
         size: values in the buffer of all tensors.
         tensors: number of every tensor in the order of all, where it begins, and what it is.
-        sources: of every record, where its vector begins in the levels, or -1; and its length.
-        factors: of every record, the scale of its class, its gain, and what is added.
+        added: what is added to the records of vectors that begin at another value than zero.
     """
 
     size: int = 0
     tensors: list[tuple[int, int, Stored]] = field(default_factory=list)
-    sources: list[tuple[int, int]] = field(default_factory=list)
-    factors: list[tuple[float, float, float]] = field(default_factory=list)
-    _rows: list[tuple[int, int, int, bool]] = field(default_factory=list)
-    _columns: list[tuple[int, int, int, int]] = field(default_factory=list)
+    added: dict[int, float] = field(default_factory=dict)
+    _records: int = 0
+    _rows: list[_Spread] = field(default_factory=list)
+    _columns: list[_Spread] = field(default_factory=list)
+    _told: list[tuple[int, int, float]] = field(default_factory=list)
+    _found: list[tuple[Array, Array, Array]] = field(default_factory=list)
 
     def place(self, number: int, tensor: Stored) -> int:
         """Make room for a tensor; give where it begins."""
@@ -78,49 +95,71 @@ class FactorPlan:
         self.size += -(-tensor.info.size // ALIGNMENT) * ALIGNMENT
         return at
 
-    def add_rows(self, at: int, vectors: Sequence[Vector], length: int, rows: int) -> None:
-        """Write vectors as the rows of a tensor, and zeros to the rest of its rows."""
-        for row in range(rows):
-            self._rows.append((len(self.sources), at + row * length, length, False))
-            self._add_record(vectors[row] if row < len(vectors) else None, length)
+    def add_rows(self, at: int, length: int, count: int) -> int:
+        """Write the rows of a tensor; give the record of the first."""
+        self._rows.append(_Spread(self._records, at, length, count))
+        return self._take(count)
 
-    def add_columns(self, at: int, vectors: Sequence[Vector], length: int, columns: int) -> None:
-        """Write vectors as the columns of a tensor, and zeros to the rest of its columns."""
-        self._columns.append((len(self.sources), at, columns, length))
-        for column in range(columns):
-            self._add_record(vectors[column] if column < len(vectors) else None, length)
+    def add_columns(self, at: int, length: int, count: int) -> int:
+        """Write the columns of a tensor; give the record of the first."""
+        self._columns.append(_Spread(self._records, at, length, count))
+        return self._take(count)
 
-    def add_vector(self, at: int, vectors: Sequence[Vector], length: int, initial: float) -> None:
-        """Write a vector, or zeros, plus its initial value."""
-        self._rows.append((len(self.sources), at, length, True))
-        self._add_record(vectors[0] if vectors else None, length, added=initial)
+    def add_vector(self, at: int, length: int, initial: float) -> int:
+        """Write a vector, to which its initial value is added; give its record."""
+        self._rows.append(_Spread(self._records, at, length, 1, added=True))
+        self.added[self._records] = initial
+        return self._take(1)
 
-    def _add_record(self, vector: Vector | None, length: int, *, added: float = 0.0) -> None:
-        start, scale, gain = vector or (_NOWHERE, 0.0, 0.0)
-        self.sources.append((start, length))
-        self.factors.append((scale, gain, added))
+    def tell(self, record: int, start: int, gain: float) -> None:
+        """Say where a record's vector begins in its segment, and what it is multiplied with."""
+        self._told.append((record, start, gain))
 
-    def launches(self) -> list[Launch]:
-        """Give all programs, those with places alike in one launch."""
-        groups: dict[tuple[int, bool, bool], list[Array]] = {}
-        sources = np.array(self.sources, np.int64).reshape(-1, 2)
-        for record, at, length, added in self._rows:
-            wide = _all_wide(sources[record], at)
-            blocks = np.arange(0, length, ROW_BLOCK)
-            groups.setdefault((0, wide, False), []).append(
-                _table(len(blocks), record, at, length, blocks, added)
-            )
-        for record, at, columns, length in self._columns:
-            blocks = np.arange(0, length, COLUMN_BLOCK)
-            width = min(MOST_WIDE, 1 << (columns - 1).bit_length())
-            whole = columns == width
-            for first in range(0, columns, width):
-                held = min(width, columns - first)
-                own = sources[record + first : record + first + held]
-                groups.setdefault((width, _all_wide(own, at), whole), []).append(
-                    _table(len(blocks), record + first, at + first, held, columns, blocks)
-                )
-        return [Launch(*key, np.concatenate(tables)) for key, tables in sorted(groups.items())]
+    def end_segment(self, place: Place) -> None:
+        """Find the vectors that were told of in a segment; those of unknown planes are zero."""
+        told = np.array(self._told, np.float64).reshape(-1, 3)
+        self._told.clear()
+        starts = told[:, 1].astype(np.int64)
+        told, starts = told[starts < 2 * place.known], starts[starts < 2 * place.known]
+        kinds = np.searchsorted(place.starts, starts // 2, side="right") - 1
+        factors = np.stack([place.scales[kinds], told[:, 2].astype(np.float32)], axis=1)
+        self._found.append((told[:, 0].astype(np.int64), starts + 2 * place.first, factors))
+
+    def records(self) -> tuple[Array, Array]:
+        """Give of every record its vector's first level, or -1, and length; and its factors.
+
+        Returns:
+            int64 [records, 2], and float32 [records, 3]: scale, gain and what is added.
+        """
+        sources = np.full((self._records, 2), _NOWHERE, np.int64)
+        factors = np.zeros((self._records, 3), np.float32)
+        for spread in (*self._rows, *self._columns):
+            sources[spread.record : spread.record + spread.count, 1] = spread.length
+        for at, starts, own in self._found:
+            sources[at, 0] = starts
+            factors[at, :2] = own
+        factors[list(self.added), 2] = list(self.added.values())
+        return sources, factors
+
+    def launches(self, sources: Array) -> list[Launch]:
+        """Give all programs, those of tensors that are spread alike in one launch."""
+        odd = np.asarray((np.where(sources == _NOWHERE, 0, sources) % WIDE).any(axis=1))
+        groups: dict[tuple[int, bool, bool], list[_Spread]] = {}
+        for spread in self._rows:
+            wide = not odd[spread.record : spread.record + spread.count].any()
+            groups.setdefault((0, wide, False), []).append(spread)
+        for spread in self._columns:
+            wide = not odd[spread.record : spread.record + spread.count].any()
+            width = min(MOST_WIDE, 1 << (spread.count - 1).bit_length())
+            groups.setdefault((width, wide, spread.count == width), []).append(spread)
+        return [
+            Launch(*key, _columns(spreads, key[0]) if key[0] else _rows(spreads))
+            for key, spreads in sorted(groups.items())
+        ]
+
+    def _take(self, count: int) -> int:
+        self._records += count
+        return self._records - count
 
 
 def plan_factors(segments: Sequence[Coded], places: Sequence[Place]) -> dict[str, FactorPlan]:
@@ -129,32 +168,31 @@ def plan_factors(segments: Sequence[Coded], places: Sequence[Place]) -> dict[str
     number = 0
     for coded, place in zip(segments, places, strict=True):
         for module, parts in zip(coded.modules, coded.parts, strict=True):
-            vectors = [[_vector(place, start, gain) for start in starts] for gain, starts in parts]
-            number = _plan_module(plans, number, module, vectors)
+            records = _plan_module(plans, number, module)
+            number += len(records)
+            # u goes to B, v to A; a vector alone has but one
+            for row, (gain, starts) in enumerate(parts):
+                for (plan, record), start in zip(records, starts, strict=True):
+                    plan.tell(record + row, start, gain)
+        for plan in plans.values():
+            plan.end_segment(place)
     return plans
 
 
 def _plan_module(
-    plans: dict[str, FactorPlan],
-    number: int,
-    module: Described,
-    vectors: Sequence[Sequence[Vector]],
-) -> int:
-    """Plan one module; give the number of the next tensor."""
+    plans: dict[str, FactorPlan], number: int, module: Described
+) -> list[tuple[FactorPlan, int]]:
+    """Plan the tensors of one module; give by vector of a component where its records begin."""
     if module.a is None:
         plan = _plan_of(plans, module.b)
         at = plan.place(number, module.b)
         initial = 1.0 if module.b.initial is Initial.ONE else 0.0
-        plan.add_vector(at, [both[0] for both in vectors], module.b.info.size, initial)
-        return number + 1
+        return [(plan, plan.add_vector(at, module.b.info.size, initial))]
     d_out, d_in = module.sizes
-    plan = _plan_of(plans, module.a)
-    at = plan.place(number, module.a)
-    plan.add_rows(at, [v for _, v in vectors], d_in, module.rank)
-    plan = _plan_of(plans, module.b)
-    at = plan.place(number + 1, module.b)
-    plan.add_columns(at, [u for u, _ in vectors], d_out, module.rank)
-    return number + 2
+    of_a, of_b = _plan_of(plans, module.a), _plan_of(plans, module.b)
+    rows = of_a.add_rows(of_a.place(number, module.a), d_in, module.rank)
+    columns = of_b.add_columns(of_b.place(number + 1, module.b), d_out, module.rank)
+    return [(of_b, columns), (of_a, rows)]
 
 
 def _plan_of(plans: dict[str, FactorPlan], tensor: Stored) -> FactorPlan:
@@ -162,24 +200,44 @@ def _plan_of(plans: dict[str, FactorPlan], tensor: Stored) -> FactorPlan:
     return plans.setdefault(dtype, FactorPlan())
 
 
-def _vector(place: Place, start: int, gain: float) -> Vector:
-    """Find a vector in the buffer of all levels; one whose class no known plane holds is zero."""
-    if start >= 2 * place.known:
-        return _NOWHERE, 0.0, 0.0
-    kind = int(np.searchsorted(place.starts, start // 2, side="right")) - 1
-    return 2 * place.first + start, float(place.scales[kind]), gain
+def _rows(spreads: Sequence[_Spread]) -> Array:
+    """Cut the rows of tensors into blocks: the table of a launch."""
+    record, at, length, count, added = _fields(spreads)
+    blocks = -(-length // ROW_BLOCK)
+    tensor, place = _unrolled(count * blocks)
+    row, block = np.divmod(place, blocks[tensor])
+    columns = (
+        record[tensor] + row,
+        at[tensor] + row * length[tensor],
+        length[tensor],
+        block * ROW_BLOCK,
+        added[tensor],
+    )
+    return np.stack(columns, axis=1)
 
 
-def _all_wide(sources: Array, at: int) -> bool:
-    """Say whether vectors begin and end at multiples of `WIDE`, and their tensor too.
+def _columns(spreads: Sequence[_Spread], width: int) -> Array:
+    """Cut the columns of tensors into tiles: the table of a launch."""
+    record, at, length, count, _ = _fields(spreads)
+    tiles = -(-count // width)
+    tensor, place = _unrolled(tiles * -(-length // COLUMN_BLOCK))
+    block, tile = np.divmod(place, tiles[tensor])
+    columns = (
+        record[tensor] + tile * width,
+        at[tensor] + tile * width,
+        np.minimum(width, count[tensor] - tile * width),
+        count[tensor],
+        block * COLUMN_BLOCK,
+    )
+    return np.stack(columns, axis=1)
 
-    One that is nowhere lies at zero as far as this goes, since it is not read.
-    """
-    return not (np.where(sources == _NOWHERE, 0, sources) % WIDE).any() and not at % WIDE
+
+def _fields(spreads: Sequence[_Spread]) -> Array:
+    rows = [(one.record, one.at, one.length, one.count, one.added) for one in spreads]
+    return np.array(rows, np.int64).T
 
 
-def _table(count: int, *columns: int | Array) -> Array:
-    table = np.empty((count, len(columns)), np.int64)
-    for place, column in enumerate(columns):
-        table[:, place] = column
-    return table
+def _unrolled(counts: Array) -> tuple[Array, Array]:
+    """Number programs: which tensor each is of, and its place among those of the tensor."""
+    tensor = np.repeat(np.arange(len(counts)), counts)
+    return tensor, np.arange(len(tensor)) - np.repeat(np.cumsum(counts) - counts, counts)

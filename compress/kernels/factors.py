@@ -9,6 +9,7 @@ rounded each time, as the reference does; components that are not described give
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,7 +17,6 @@ import triton
 import triton.language as tl
 
 from compress.container import Stored
-from compress.dtypes import Array
 from compress.errors import TernDamagedError
 from compress.kernels.factor_plans import (
     COLUMN_BLOCK,
@@ -34,23 +34,89 @@ from compress.rate_distortion.decoder import Coded, stored
 _COLUMNS_PER_WARP = 8
 
 
-def write_factors(
-    levels: torch.Tensor, segments: Sequence[Coded], places: Sequence[Place]
-) -> list[torch.Tensor]:
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Hold what is written to the tensors of one storage type, ready on a device.
+
+    Attributes:
+        dtype: the type that kernels write.
+        size: values in the buffer of all tensors.
+        tensors: number of every tensor in the order of all, where it begins, and what it is.
+        sources: int64 [records, 2], as `_write_rows` takes them.
+        factors: float32 [records, 3].
+        launches: programs and their tables, int64 [programs, 5].
+    """
+
+    dtype: torch.dtype
+    size: int
+    tensors: Sequence[tuple[int, int, Stored]]
+    sources: torch.Tensor
+    factors: torch.Tensor
+    launches: Sequence[tuple[Launch, torch.Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class FactorBatch:
+    """Hold on a device where the vectors of all segments go, by storage type."""
+
+    parts: tuple[_Part, ...]
+
+
+def upload(segments: Sequence[Coded], places: Sequence[Place], device: str) -> FactorBatch:
+    """Lay out the tensors of segments and bring what a kernel needs of them to a device.
+
+    Args:
+        segments: what is decoded.
+        places: where the levels of every segment lie.
+        device: where.
+    """
+    return FactorBatch(
+        tuple(
+            _upload(plan, STORAGE[dtype], device)
+            for dtype, plan in plan_factors(segments, places).items()
+        )
+    )
+
+
+def _upload(plan: FactorPlan, dtype: torch.dtype, device: str) -> _Part:
+    sources, factors = plan.records()
+    return _Part(
+        dtype=dtype,
+        size=plan.size,
+        tensors=plan.tensors,
+        sources=integers_on_device(sources.reshape(-1), device),
+        factors=integers_on_device(factors.reshape(-1), device).view(torch.float32),
+        launches=[
+            (launch, integers_on_device(launch.table.reshape(-1), device))
+            for launch in plan.launches(sources)
+            if len(launch.table)
+        ],
+    )
+
+
+def write_factors(levels: torch.Tensor, batch: FactorBatch) -> list[torch.Tensor]:
     """Give the tensors of all segments, flat, in the order of `Coded.tensors`.
 
     Args:
         levels: int16 [n], as `decode_planes` gives them.
-        segments: what was decoded.
-        places: where the levels of every segment lie.
+        batch: where they go.
 
     Raises:
         TernDamagedError: a value does not fit its type.
     """
+    buffers = [
+        torch.empty(part.size, dtype=part.dtype, device=levels.device) for part in batch.parts
+    ]
+    faults = [
+        _launch(levels, part, values, launch)
+        for part, values in zip(batch.parts, buffers, strict=True)
+        for launch in part.launches
+    ]
+    if faults and bool(torch.stack(faults).any()):
+        raise TernDamagedError("a value does not fit its type", field="layers")
     found: dict[int, torch.Tensor] = {}
-    for dtype, plan in plan_factors(segments, places).items():
-        values = _write(levels, plan, dtype)
-        for number, at, tensor in plan.tensors:
+    for part, values in zip(batch.parts, buffers, strict=True):
+        for number, at, tensor in part.tensors:
             found[number] = _own(values[at : at + tensor.info.size], tensor)
     return [found[number] for number in sorted(found)]
 
@@ -64,50 +130,25 @@ def _own(values: torch.Tensor, tensor: Stored) -> torch.Tensor:
     return integers_on_device(rounded, str(values.device)).view(TORCH_DTYPES[dtype])
 
 
-def _write(levels: torch.Tensor, plan: FactorPlan, dtype: str) -> torch.Tensor:
-    """Write all tensors of one storage type into one buffer; see that every value fits it."""
-    device = str(levels.device)
-    values = torch.empty(plan.size, dtype=STORAGE[dtype], device=device)
-    sources = _on_device(plan.sources, np.int64, device)
-    factors = _on_device(plan.factors, np.float32, device)
-    faults = [
-        _launch(levels, (sources, factors), values, launch)
-        for launch in plan.launches()
-        if len(launch.table)
-    ]
-    if faults and bool(torch.stack(faults).any()):
-        raise TernDamagedError("a value does not fit its type", field="layers")
-    return values
-
-
 def _launch(
-    levels: torch.Tensor,
-    records: tuple[torch.Tensor, torch.Tensor],
-    values: torch.Tensor,
-    launch: Launch,
+    levels: torch.Tensor, part: _Part, values: torch.Tensor, given: tuple[Launch, torch.Tensor]
 ) -> torch.Tensor:
     """Start all programs of a launch; give whether one found a value that does not fit: bool []."""
-    table = integers_on_device(launch.table, str(levels.device))
+    launch, table = given
+    programs = len(launch.table)
     kind = KINDS[values.dtype]
-    faults = torch.empty(len(table), dtype=torch.int32, device=levels.device)
-    pointers = (levels, *records, table, values.view(kind.bits), faults)
+    faults = torch.empty(programs, dtype=torch.int32, device=levels.device)
+    pointers = (levels, part.sources, part.factors, table, values.view(kind.bits), faults)
     own = {"kind": kind.code, "magnitude": kind.magnitude, "infinity": kind.infinity}
     # A product and a sum in one instruction would be rounded once, not twice as they should be.
     own |= {"multiple": WIDE if launch.wide else 1, "enable_fp_fusion": False}
     if not launch.width:
-        _write_rows[(len(table),)](*pointers, block=ROW_BLOCK, **own)
+        _write_rows[(programs,)](*pointers, block=ROW_BLOCK, **own)
     else:
         own |= {"width": launch.width, "whole": launch.whole}
         warps = max(1, launch.width // _COLUMNS_PER_WARP)
-        _write_columns[(len(table),)](*pointers, block=COLUMN_BLOCK, num_warps=warps, **own)
+        _write_columns[(programs,)](*pointers, block=COLUMN_BLOCK, num_warps=warps, **own)
     return faults.any()
-
-
-def _on_device(records: Sequence[tuple[float, ...]], dtype: type, device: str) -> torch.Tensor:
-    """Bring records to a device as they are: int64 or float32 [records · columns]."""
-    array: Array = np.array(records, dtype).reshape(-1)
-    tensor = integers_on_device(array, device)
-    return tensor.view(torch.float32) if dtype is np.float32 else tensor
 
 
 @triton.jit

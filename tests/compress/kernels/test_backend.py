@@ -76,7 +76,7 @@ def test_a_gpu_that_is_not_there_is_refused(device: str, monkeypatch: pytest.Mon
 
 def test_kernels_and_numpy_offer_the_same() -> None:
     names = {name for name in vars(backend.Backend) if not name.startswith("_")}
-    assert len(names) == 11
+    assert len(names) == 12
     for kind in (KernelBackend, backend.NumpyBackend):
         assert names == {name for name in vars(kind) if not name.startswith("_")}
 

@@ -41,6 +41,7 @@ CASES: list[tuple[str, str, dict[str, int]]] = [
         for finest in (0, 1)
         for block in (32, 128, 8192)
     ],
+    ("layer_masks._split", "values:*i16 bits:*i32 count:i32 words:i32", {"planes": 3, "block": 64}),
     (
         "masks._pack",
         "symbols:*u8 spans:*i64 planes:*i32 words:i32",
