@@ -1,15 +1,11 @@
 """Measure the kernels on a GPU, as a share of the bandwidth at which the same GPU copies memory.
 
-    python benchmarks/kernels.py [--millions 256] [--segments 1 8 60]
+    python benchmarks/kernels.py [--millions 256] [--segments 1 8 60] [--layers 1 3 60]
+                                 [--encoded DIR]
 
-Copying is `torch.clone`, counted as bytes read plus bytes written. Selection counts each value
-once, however often it is read; ternarising counts values read and symbols written; decoding counts
-the bytes of values written, for full segments of 2²⁴ trits at density 20 %, once with
-words that all lanes share and once with words by groups of lanes, from segments that are on the
-device already. `upload` is what the host does before: checksums, tables and the transfer.
-
-Every figure is the median of timed runs after a warm-up, by the device's own clock. Without a
-CUDA device nothing is measured.
+Without a CUDA device nothing is measured. What the table says is explained in `NOTES`, which goes
+to `results/kernels.md` with it. Encoding the layers takes most of the time; with `--encoded` files
+are kept in a folder, and found there the next time.
 """
 
 from __future__ import annotations
@@ -19,19 +15,42 @@ import os
 import platform
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import torch
+from safetensors.numpy import save_file
 
-from compress import entropy
+# A script finds only its own folder; the rooms are beside it.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from compress import Rd, compress_adapter, entropy
+from compress.backend import NumpyBackend
+from compress.container_read import TernFile
 from compress.kernels import entropy as coder
-from compress.kernels import masks, restore, sparsify, ternary
+from compress.kernels import (
+    factors,
+    layer_masks,
+    masks,
+    plane_batches,
+    planes,
+    restore,
+    sparsify,
+    ternary,
+)
+from compress.kernels.backend import KernelBackend
 from compress.kernels.segments import Batch, upload
+from compress.rate_distortion import decoder
+from compress.rate_distortion.decoder import Coded
+from compress.rate_distortion.planes import read_planes
 
 RESULTS = Path(__file__).resolve().parent / "results"
 DEVICE = "cuda"
@@ -39,6 +58,32 @@ DENSITY = 0.2
 REPEATS = 15
 #: Larger than any cache, written between two runs so that none finds its input there.
 FLUSH_BYTES = 256 << 20
+#: Bits per parameter of the layers.
+RATES = (0.25, 0.5, 1.0)
+#: The linear layers of a block of a 7B model: d_out, d_in.
+BLOCK_SHAPES = {
+    **dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj"), (4096, 4096)),
+    **dict.fromkeys(("gate_proj", "up_proj"), (11008, 4096)),
+    "down_proj": (4096, 11008),
+}
+#: Of the 32 blocks, so many fill a segment: 16.2 M of 40 M parameters at rank 16.
+BLOCKS, RANK = 13, 16
+NOTES = f"""
+**What is measured.** Every figure is the median of {REPEATS} timed runs after a warm-up, by the
+device's own clock and from a cold cache; "upload" is one run by the host's clock. Copying is
+`torch.clone`, counted as bytes read plus bytes written. Selection counts each value once, however
+often it is read; ternarising counts values read and symbols written.
+
+Decoding counts the bytes of values *written*, whatever is read for it. compeft: full segments of
+2²⁴ trits at density {DENSITY:.0%}, once with words that all lanes share and once with words by
+groups of 32 lanes. rd: a synthetic adapter of rank {RANK} for all linear layers of a 7B model in
+BF16, 40 M parameters in three segments, whose components fall off by 0.85; one segment of {BLOCKS}
+blocks is encoded at each rate and taken so many times, "3" being about one adapter. What an adapter
+has no bits for is written as zeros, which is why fewer bits decode faster. "planes" is the entropy
+stage, "factors" turns levels into A and B, "masks" splits levels into bit planes instead, counted
+as if it wrote the values. "upload" is what the host does before: reading blocks, tables, plans and
+the transfer.
+"""
 LAYOUTS = {
     "shared words": partial(entropy.encode_segment, grouped=False),
     "grouped words": partial(entropy.encode_segment, grouped=True),
@@ -138,6 +183,93 @@ def decode(batch: Batch, dtype: str) -> list[torch.Tensor]:
     return restore.restore(coder.decode_symbols(batch), batch.spans, scales=scales, dtype=dtype)
 
 
+def encode_blocks(bits: float, folder: Path) -> Path:
+    """Encode the blocks of a synthetic adapter at a rate, unless the file is there already."""
+    path = folder / f"rd-{bits:g}-{BLOCKS}-{RANK}.tern"
+    if path.is_file():
+        return path
+    rng = np.random.default_rng(0)
+    strengths = np.float32(0.02) * np.float32(0.85) ** np.arange(RANK, dtype=np.float32)
+    tensors = {}
+    for block in range(BLOCKS):
+        for name, (d_out, d_in) in BLOCK_SHAPES.items():
+            module = f"base_model.model.model.layers.{block}.{name}"
+            a = rng.standard_normal((RANK, d_in), np.float32)
+            b = rng.standard_normal((d_out, RANK), np.float32) * strengths
+            tensors[f"{module}.lora_A.weight"] = a.astype(ml_dtypes.bfloat16)
+            tensors[f"{module}.lora_B.weight"] = b.astype(ml_dtypes.bfloat16)
+    with tempfile.TemporaryDirectory() as work:
+        source = Path(work) / "adapter.safetensors"
+        save_file(tensors, source)
+        compress_adapter(source, path, method=Rd(bits=bits))
+    return path
+
+
+def encoded_layers(folder: Path) -> Iterator[tuple[float, Coded]]:
+    """Encode at every rate, side by side, and give the segments."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(len(RATES), get_context("spawn")) as pool:
+        paths = list(pool.map(encode_blocks, RATES, [folder] * len(RATES)))
+    for bits, path in zip(RATES, paths, strict=True):
+        with TernFile(path) as tern:
+            (coded,) = decoder.read(tern)
+        yield bits, coded
+
+
+def check_layers(coded: Coded) -> None:
+    """Compare one segment with the reference, bit for bit."""
+    gpu, cpu = KernelBackend(DEVICE), NumpyBackend()
+    pairs = zip(gpu.decode_layers([coded]), cpu.decode_layers([coded]), strict=True)
+    if any(gpu.on_host(found).tobytes() != right.tobytes() for found, right in pairs):
+        sys.exit("decoding layers is wrong")
+
+
+def layer_rows(bits: float, coded: Coded, segments: int, copy: float) -> list[str]:
+    """Measure decoding of layers, the same segment so many times."""
+    many = [coded] * segments
+    start = time.perf_counter()
+    batch = plane_batches.upload(many, DEVICE)
+    targets = factors.upload(many, batch.places, DEVICE)
+    torch.cuda.synchronize()
+    uploading = time.perf_counter() - start
+    levels = planes.decode_planes(batch)
+    written = 2 * segments * sum(tensor.info.size for tensor in coded.tensors)
+    most = max(coded.planes)
+
+    def decode_all() -> None:
+        factors.write_factors(planes.decode_planes(batch), targets)
+
+    def split_all() -> None:
+        for place in batch.places:
+            own = levels[2 * place.first : 2 * (place.first + place.pairs)]
+            layer_masks.split(own, most)
+
+    steps: dict[str, Callable[[], object]] = {
+        f"decode rd, {bits:g} bits": decode_all,
+        f"· planes, {bits:g} bits": partial(planes.decode_planes, batch),
+        f"· factors, {bits:g} bits": partial(factors.write_factors, levels, targets),
+        f"· masks, {bits:g} bits": split_all,
+    }
+    times = {name: timed(work) for name, work in steps.items()}
+    times[f"upload, {bits:g} bits"] = uploading
+    size = f"{segments} × 16 M BF16"
+    return [row(name, size, t, size_bytes=written, copy=copy) for name, t in times.items()]
+
+
+def lanes_told(coded: Sequence[tuple[float, Coded]]) -> str:
+    """Say how many lanes decode each plane: with few, one adapter alone leaves a GPU idle."""
+    told = []
+    for bits, one in coded:
+        lanes = [
+            f"{len(plane.stream.states)} "
+            + ("shared" if plane.stream.group_words is None else "grouped")
+            for plane in read_planes(one.blocks, one.layout, one.planes)
+        ]
+        values = one.layout.size / sum(tensor.info.size for tensor in one.tensors)
+        told.append(f"{bits:g} bits: {values:.0%} of the values, {', '.join(lanes)}")
+    return "Coded values and lanes by plane, coarsest first: " + "; ".join(told) + "."
+
+
 def machine() -> str:
     """Name the machine and the versions that the numbers come from."""
     return (
@@ -151,7 +283,9 @@ def main() -> None:
     """Print the table and write it to `results/kernels.md`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--millions", type=int, default=256, help="values of the vectors")
-    parser.add_argument("--segments", type=int, nargs="+", default=[1, 8, 60])
+    parser.add_argument("--segments", type=int, nargs="+", default=[1, 8, 60], help="of trits")
+    parser.add_argument("--layers", type=int, nargs="+", default=[1, 3, 60], help="segments of rd")
+    parser.add_argument("--encoded", type=Path, help="a folder that keeps what was encoded")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         print("no device: torch sees no CUDA device; nothing was measured")
@@ -171,6 +305,13 @@ def main() -> None:
     for segments in options.segments:
         for dtype in ("BF16", "F32"):
             lines += decode_rows(segments, dtype, copy)
+    with tempfile.TemporaryDirectory() as work:
+        layers = list(encoded_layers(options.encoded or Path(work)))
+    for bits, coded in layers:
+        check_layers(coded)
+        for segments in options.layers:
+            lines += layer_rows(bits, coded, segments, copy)
+    lines += ["", lanes_told(layers), NOTES.rstrip()]
     text = "\n".join(lines) + "\n"
     print(text)
     RESULTS.mkdir(exist_ok=True)

@@ -68,7 +68,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made.save(tmp_path_factory.mktemp("adapter") / "source", tensors)
 
 
-METHODS = {
+METHODS: dict[str, Compeft | Lossless | Rd] = {
     "rd": Rd(layers=3, heads=Heads.INT8),
     "compeft": Compeft(density=0.3),
     "tensor": Compeft(density=0.3, scope=Scope.TENSOR),
