@@ -10,7 +10,7 @@ import numpy as np
 
 from compress.container import Index, Stored
 from compress.container_read import TernFile
-from compress.dtypes import WEIGHT_DTYPES, Array
+from compress.dtypes import Array, narrow
 from compress.errors import TernDamagedError, TernTooLargeError
 from compress.layers import Layers, Unit
 from compress.lora import pair_up
@@ -169,14 +169,22 @@ def _tensors(
     d_out, d_in = module.sizes
     if module.rank * max(d_out, d_in) > MAX_VALUES:
         raise TernTooLargeError("a tensor is too large", field=module.a.info.name)
-    a = np.zeros((module.rank, d_in), WEIGHT_DTYPES[module.a.info.dtype])
-    b = np.zeros((d_out, module.rank), WEIGHT_DTYPES[module.b.info.dtype])
-    for row, (gain, (u, v)) in enumerate(components):
-        half = math.sqrt(gain)
-        a[row] = _stored(_scaled(values[v : v + d_in], half), module.a)
-        b[:, row] = _stored(_scaled(values[u : u + d_out], half), module.b)
-    yield module.a, a.reshape(-1)
-    yield module.b, b.reshape(-1)
+    halves = [_finite(math.sqrt(gain)) for gain, _ in components]
+    places = zip(*(starts for _, starts in components), strict=True) if components else ((), ())
+    of_b, of_a = (list(zip(starts, halves, strict=True)) for starts in places)
+    a = _rows(values, of_a, (module.rank, d_in))
+    b = _rows(values, of_b, (module.rank, d_out)).T
+    yield module.a, _stored(a.reshape(-1), module.a)
+    yield module.b, _stored(b.reshape(-1), module.b)
+
+
+def _rows(values: Array, vectors: Sequence[tuple[int, float]], shape: tuple[int, int]) -> Array:
+    """Put vectors, each where it starts and times what, into the first rows: float32."""
+    rows = np.zeros(shape, np.float32)
+    with np.errstate(over="ignore"):
+        for row, (start, half) in zip(rows, vectors, strict=False):
+            np.multiply(values[start : start + len(row)], np.float32(half), out=row)
+    return rows
 
 
 def _vector(
@@ -196,10 +204,14 @@ def _scaled(values: Array, gain: float) -> Array:
     Raises:
         TernDamagedError: the gain itself does not fit float32.
     """
+    with np.errstate(over="ignore"):
+        return values * np.float32(_finite(gain))
+
+
+def _finite(gain: float) -> float:
     if not gain < _MOST_GAIN:
         raise TernDamagedError("a gain is out of its range", field="layer0")
-    with np.errstate(over="ignore"):
-        return values * np.float32(gain)
+    return gain
 
 
 def _stored(values: Array, tensor: Stored) -> Array:
@@ -210,7 +222,7 @@ def _stored(values: Array, tensor: Stored) -> Array:
     """
     largest = np.abs(values).max(initial=0.0, keepdims=True)
     with np.errstate(over="ignore"):
-        rounded: Array = values.astype(WEIGHT_DTYPES[tensor.info.dtype])
+        rounded = narrow(values, tensor.info.dtype)
         fits = np.isfinite(largest.astype(rounded.dtype).astype(np.float32)).all()
     if not fits:
         raise TernDamagedError("a value does not fit its type", field=tensor.info.name)
