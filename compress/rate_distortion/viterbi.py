@@ -81,7 +81,7 @@ def _search_by(
     rates = np.ascontiguousarray((price.bits * np.float32(price.per_bit)).swapaxes(0, 1))
     counted = np.empty(0, np.float32) if weights is None else weights
     levels = np.empty(len(targets), np.int16)
-    largest = price.largest.astype(np.int64)
+    largest = price.largest.astype(np.float32)
     code.search(targets, classes, rates, largest, counted, lanes, levels)
     return levels
 
