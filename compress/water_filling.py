@@ -18,6 +18,8 @@ from compress.dtypes import Array
 from compress.measure import Factors
 
 _BISECTION_ROUNDS = 80
+#: Pivots above this share of the largest keep ten digits of what is computed from products.
+_INDEPENDENT = 1e-3
 #: Who costs this much of what it saves is left out; larger numbers only overflow.
 _WORTHLESS = 4.0
 
@@ -43,8 +45,7 @@ def spectrum(modules: Iterable[Factors]) -> Spectrum:
     """Find the singular values of every ΔW through thin QR of its factors."""
     energies, d_out, d_in, parameters = [], [], [], 0
     for module in modules:
-        upper_b: Array = np.linalg.qr(module.b.astype(np.float64)).R
-        upper_a: Array = np.linalg.qr(module.a.astype(np.float64).T).R
+        upper_b, upper_a = _triangle(module.b), _triangle(module.a.T)
         core: NDArray[np.float64] = upper_b @ upper_a.T
         sigma = module.scale * np.linalg.svd(core, full_matrices=False, compute_uv=False)
         energies.append(sigma**2)
@@ -54,6 +55,22 @@ def spectrum(modules: Iterable[Factors]) -> Spectrum:
     return Spectrum(
         np.concatenate(energies), np.concatenate(d_out), np.concatenate(d_in), parameters
     )
+
+
+def _triangle(columns: Array) -> Array:
+    """Give R of the thin QR of float [size, rank] columns, as float64.
+
+    Cholesky's R of their products is the same and six times as fast; its last digits suffer where
+    columns are almost dependent, so there it is not used.
+    """
+    wide = columns.astype(np.float64)
+    try:
+        lower: Array = np.linalg.cholesky(wide.T @ wide)
+    except np.linalg.LinAlgError:
+        return np.linalg.qr(wide).R
+    pivots = lower.diagonal()
+    independent = pivots.min() > _INDEPENDENT * pivots.max()
+    return lower.T if independent else np.linalg.qr(wide).R
 
 
 @dataclass(frozen=True, slots=True)

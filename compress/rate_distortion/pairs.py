@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from types import ModuleType
 
 import numpy as np
@@ -54,12 +55,13 @@ def build_tables(digits: Sequence[Array], kinds: Sequence[int], *, finest: bool)
         finest: whether the trellis runs along.
     """
     states = STATES if finest else 1
-    rows, following = [], []
-    for weights, count in zip(digits, kinds, strict=True):
+    rows, following, sizes = [], [], []
+    for count, group in groupby(zip(kinds, digits, strict=True), key=lambda pair: pair[0]):
+        weights = np.stack([weights for _, weights in group])
         first, second, after = _product(weights, count, states)
         rows.append((first * second).reshape(-1, _SYMBOLS))
         following.append(after.reshape(-1))
-    sizes = [len(row) for row in rows]
+        sizes += [count * count * states] * len(weights)
     return PlaneTables(
         tables=rans.Tables(BITS, _normalise(np.concatenate(rows))),
         bases=np.cumsum([0, *sizes[:-1]]),
@@ -71,19 +73,27 @@ def build_tables(digits: Sequence[Array], kinds: Sequence[int], *, finest: bool)
 def _product(weights: Array, kinds: int, states: int) -> tuple[Array, Array, Array]:
     """Give the weights of first and second digit and the state after both.
 
+    Args:
+        weights: int64 [classes, 2, 3, 3].
+        kinds: of coarser values, in all these classes.
+        states: 8 where the trellis runs along, else 1.
+
     Returns:
-        three arrays of shape [kinds, kinds, states, 3, 3]: kind of the first and of the second
-        coarser value, state before, first and second digit.
+        three arrays of shape [classes, kinds, kinds, states, 3, 3]: kind of the first and of the
+        second coarser value, state before, first and second digit.
     """
-    shape = (kinds, kinds, states, 3, 3)
-    kind1, kind2, state, digit1, digit2 = np.ogrid[tuple(slice(n) for n in shape)]
+    shape = (len(weights), kinds, kinds, states, 3, 3)
+    number, kind1, kind2, state, digit1, digit2 = (
+        np.arange(size).reshape([-1 if axis == place else 1 for axis in range(len(shape))])
+        for place, size in enumerate(shape)
+    )
     if states == 1:
-        first = weights[0, kind1, digit1]
-        second = weights[0, kind2, digit2]
+        first = weights[number, 0, kind1, digit1]
+        second = weights[number, 0, kind2, digit2]
         return np.broadcast_to(first, shape), second, np.zeros(shape, np.uint8)
     between = FOLLOWING[2 * state + _parity(kind1, digit1)].astype(np.int64)
-    first = weights[state & 1, kind1, digit1]
-    second = weights[between & 1, kind2, digit2]
+    first = weights[number, state & 1, kind1, digit1]
+    second = weights[number, between & 1, kind2, digit2]
     after = FOLLOWING[2 * between + _parity(kind2, digit2)]
     return first, second, np.broadcast_to(after, shape)
 

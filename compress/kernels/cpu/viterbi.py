@@ -170,7 +170,7 @@ def _branches(
         high_cost = np.float32(np.float32(high * high) * weight) + high_rates[at]
         odd = (level & 1) != 0
         even = high_cost if odd else low_cost
-        even_costs[at] = zero_cost if zero_cost < even else even
+        even_costs[at] = min(even, zero_cost)
         odd_costs[at] = low_cost if odd else high_cost
 
 
