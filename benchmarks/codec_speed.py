@@ -152,7 +152,7 @@ def rd_row(millions: int, bits: float, work: Path) -> str:
     )
     restoring = best_of(3, lambda: decompress(small, back))
     with TernFile(small) as tern:
-        decoding = best_of(3, lambda: [values.sum() for _, values in rate_distortion.decode(tern)])
+        decoding = best_of(3, lambda: [len(values) for _, values in rate_distortion.decode(tern)])
     report = reports[0]
     ratio = (report.delta_error or 0) / (report.error_bound or 1)
     return (

@@ -12,6 +12,8 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from compress import loops
+
 Array = NDArray[Any]
 
 #: Bits of one element, for every type that the format knows.
@@ -64,6 +66,16 @@ _BITS_VIEW: dict[int, type[np.unsignedinteger[Any]]] = {
 def widen(values: Array) -> Array:
     """Give values as float32, or float64 where that is their type. Always exact."""
     return values if values.dtype == np.float64 else values.astype(np.float32, copy=False)
+
+
+def narrow(values: Array, dtype: str) -> Array:
+    """Round float32 values to a storage type, a key of `WEIGHT_DTYPES`; none of them is NaN."""
+    code = loops.machine_code("halves", symbols=len(values)) if dtype == "F16" else None
+    if code is None:
+        return values.astype(WEIGHT_DTYPES[dtype])
+    bits = np.empty(len(values), np.uint16)
+    code.narrow(values, bits)
+    return bits.view(np.float16)
 
 
 def bit_view(values: Array) -> Array:

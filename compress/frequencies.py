@@ -10,6 +10,7 @@ symbols.
 
 from __future__ import annotations
 
+import heapq
 import math
 import zlib
 from dataclasses import dataclass
@@ -138,8 +139,16 @@ def _normalise(weights: list[int], bits: int) -> Array:
         order = [s for s in order if weights[s]]
         for step in range(missing):
             frequencies[order[step % len(order)]] += 1
-    while missing < 0:
-        largest = max(range(len(weights)), key=lambda s: (frequencies[s], -s))
-        frequencies[largest] -= 1
-        missing += 1
+    if missing < 0:
+        _take_from_largest(frequencies, -missing)
     return np.array(frequencies, np.uint32)
+
+
+def _take_from_largest(frequencies: list[int], count: int) -> None:
+    """Take 1 from the largest, the first of equals, so many times."""
+    largest = [(-width, symbol) for symbol, width in enumerate(frequencies)]
+    heapq.heapify(largest)
+    for _ in range(count):
+        width, symbol = largest[0]
+        heapq.heapreplace(largest, (width + 1, symbol))
+        frequencies[symbol] -= 1

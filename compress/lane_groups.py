@@ -90,6 +90,48 @@ class GroupedWords:
         return bool((self._at == self._ends).all())
 
 
+class Spans:
+    """Say where the words of every group lie, for loops that take them one by one.
+
+    Attributes:
+        words: uint16 [n], and as many more as a group has lanes.
+        at: int64 [groups], where the next word of every group is; a loop moves it on.
+        lanes: how many lanes share words.
+    """
+
+    def __init__(self, words: Array, group_words: Array | None, *, lanes: int) -> None:
+        counts = np.array([len(words)]) if group_words is None else group_words.astype(np.int64)
+        self._ends = np.cumsum(counts)
+        self.at = self._ends - counts
+        self.lanes = lanes if group_words is None else GROUP_LANES
+        self.words = np.zeros(len(words) + self.lanes, np.uint16)
+        self.words[: len(words)] = words
+
+    @property
+    def spent(self) -> bool:
+        """Say whether every group took exactly its own words."""
+        return bool((self.at == self._ends).all())
+
+
+def check(words: Array, group_words: Array | None, *, lanes: int) -> None:
+    """Refuse groups that do not fit the words or the lanes.
+
+    Raises:
+        TernDamagedError: they do not.
+    """
+    if group_words is None:
+        return
+    if len(group_words) != group_count(lanes):
+        raise TernDamagedError("there are not as many groups as lanes need", field="words")
+    if int(group_words.sum(dtype=np.uint64)) != len(words):
+        raise TernDamagedError("the words of the groups do not add up", field="words")
+
+
+def source(words: Array, group_words: Array | None) -> Words:
+    """Hand out words row by row, in the layout that they are in."""
+    return SharedWords(words) if group_words is None else GroupedWords(words, group_words)
+
+
 def group_count(lanes: int) -> int:
     """Count the groups of so many lanes."""
     return -(-lanes // GROUP_LANES)

@@ -55,6 +55,10 @@ class ByteReader:
 
     def number(self) -> int:
         """Take an integer."""
+        short = self._data[self._at : self._at + 1]
+        if short and short.isascii():
+            self._at += 1
+            return short[0]
         value = 0
         for step in range(_MAX_VARINT_BYTES):
             byte = self._take(1)[0]
@@ -69,6 +73,10 @@ class ByteReader:
             raise TernDamagedError(
                 "a list is longer than its data", field="index", actual=str(count)
             )
+        short = self._data[self._at : self._at + count]
+        if short.isascii():
+            self._at += count
+            return list(short)
         return [self.number() for _ in range(count)]
 
     def block(self) -> bytes:

@@ -12,21 +12,15 @@ Start at `encode` and `decode`. What a stream's head looks like is for the calle
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from compress import lane_groups, loops
 from compress.dtypes import Array
 from compress.errors import OptionError, TernDamagedError
-from compress.lane_groups import (
-    GROUP_LANES,
-    GROUPED_FROM,
-    GroupedWords,
-    SharedWords,
-    Words,
-    group_count,
-    sort_words,
-)
+from compress.lane_groups import GROUP_LANES, GROUPED_FROM, Spans, Words, group_count, sort_words
 
 MAX_SYMBOLS = 256
 MAX_BITS = 16
@@ -38,17 +32,13 @@ MIN_LANES, MAX_LANES = 8, 8192
 LOW = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tables:
     """Hold how often each symbol comes in each context, ready for both directions.
 
     Attributes:
         bits: probabilities are multiples of 2^-bits, at most 16.
         frequencies: uint32 [contexts, symbols]; every row sums to 2^bits, symbols ≤ 256.
-        starts: uint32 [contexts * symbols], the first slot of every symbol.
-        slots: uint32 [contexts << bits]; width of a slot's symbol, and from bit 16 the slot's place
-            within it.
-        symbols: uint8 [contexts << bits], the symbol of every slot.
 
     Raises:
         TernDamagedError: the frequencies are not of this form, or a symbol is certain at 16 bits.
@@ -56,24 +46,36 @@ class Tables:
 
     bits: int
     frequencies: Array
-    starts: Array = field(init=False, repr=False)
-    slots: Array = field(init=False, repr=False)
-    symbols: Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Check the frequencies and spread them over the slots."""
+        """Check the frequencies."""
         _check_frequencies(self.frequencies, self.bits)
-        widths = np.ascontiguousarray(self.frequencies, np.uint32)
-        contexts, alphabet = widths.shape
-        starts = (np.cumsum(widths, axis=1, dtype=np.uint32) - widths).reshape(-1)
-        flat = widths.reshape(-1)
-        owner = np.repeat(np.arange(len(flat), dtype=np.int32), flat)
-        slot = np.tile(np.arange(1 << self.bits, dtype=np.uint32), contexts)
-        slots = (slot - starts.take(owner)) << np.uint32(16) | flat.take(owner)
-        object.__setattr__(self, "frequencies", widths)
-        object.__setattr__(self, "starts", starts)
-        object.__setattr__(self, "slots", slots)
-        object.__setattr__(self, "symbols", (owner % alphabet).astype(np.uint8))
+        object.__setattr__(self, "frequencies", np.ascontiguousarray(self.frequencies, np.uint32))
+
+    @cached_property
+    def starts(self) -> Array:
+        """Give the first slot of every symbol: uint32 [contexts * symbols]."""
+        widths = self.frequencies
+        return np.asarray((np.cumsum(widths, axis=1, dtype=np.uint32) - widths).reshape(-1))
+
+    @cached_property
+    def _owners(self) -> Array:
+        """Give the symbol, of all contexts, of every slot: int32 [contexts << bits]."""
+        flat = self.frequencies.reshape(-1)
+        return np.repeat(np.arange(len(flat), dtype=np.int32), flat)
+
+    @cached_property
+    def slots(self) -> Array:
+        """Give the width of every slot's symbol, and from bit 16 its place there: uint32."""
+        owner = self._owners
+        slot = np.tile(np.arange(1 << self.bits, dtype=np.uint32), self.contexts)
+        widths = self.frequencies.reshape(-1).take(owner)
+        return np.asarray((slot - self.starts.take(owner)) << np.uint32(16) | widths)
+
+    @cached_property
+    def symbols(self) -> Array:
+        """Give the symbol of every slot: uint8 [contexts << bits]."""
+        return np.asarray((self._owners % self.frequencies.shape[1]).astype(np.uint8))
 
     @property
     def contexts(self) -> int:
@@ -178,11 +180,15 @@ def encode_with_takers(
         if len(symbols) and not _all_certain(symbols, contexts, tables):
             raise OptionError("symbols that are not certain need lanes", field="lanes")
         return states, np.empty(0, "<u2"), np.empty(0, np.uint16)
-    try:
-        with np.errstate(divide="raise", invalid="raise"):
-            return states, *_encode_rows(states, index, tables)
-    except FloatingPointError as error:
-        raise OptionError("a symbol has no frequency", field="symbols") from error
+    code = loops.machine_code("rans", symbols=len(index))
+    if code is None:
+        return states, *_encode_rows(states, index, tables)
+    words, takers = np.empty(len(index), "<u2"), np.empty(len(index), np.uint16)
+    widths = tables.frequencies.reshape(-1)
+    at = code.encode_rows(states, index, widths, tables.starts, tables.bits, words, takers)
+    if at < 0:
+        raise _no_frequency()
+    return states, words[at:], takers[at:]
 
 
 def encode_stream(
@@ -252,31 +258,29 @@ def decode(
         raise TernDamagedError("a stream has lanes without use", field="lanes")
     if int(states.min()) < LOW:
         raise TernDamagedError("a state is out of its range", field="states")
-    source = word_source(words, group_words, lanes=len(states))
+    lane_groups.check(words, group_words, lanes=len(states))
     x = states.astype(np.uint32)
-    _decode_rows(x, source, contexts, tables, symbols)
-    if not source.spent or (x != LOW).any():
+    code = loops.machine_code("rans", symbols=count)
+    if code is None:
+        source = lane_groups.source(words, group_words)
+        decode_rows(x, source, contexts, tables, symbols)
+        spent = source.spent
+    else:
+        spans = Spans(words, group_words, lanes=len(states))
+        rows = np.zeros(count, np.uint8) if contexts is None else contexts
+        places = (spans.words, spans.at, spans.lanes, rows)
+        code.decode_rows(x, *places, tables.slots, tables.symbols, tables.bits, symbols)
+        spent = spans.spent
+    if not spent or (x != LOW).any():
         raise TernDamagedError("a stream does not end where it should", field="words")
     return symbols
 
 
-def word_source(words: Array, group_words: Array | None, *, lanes: int) -> Words:
-    """Hand out words in the layout that they are in.
-
-    Raises:
-        TernDamagedError: groups and words do not fit each other or the lanes.
-    """
-    if group_words is None:
-        return SharedWords(words)
-    if len(group_words) != group_count(lanes):
-        raise TernDamagedError("there are not as many groups as lanes need", field="words")
-    if int(group_words.sum(dtype=np.uint64)) != len(words):
-        raise TernDamagedError("the words of the groups do not add up", field="words")
-    return GroupedWords(words, group_words)
-
-
 def _encode_rows(states: Array, index: Array, tables: Tables) -> tuple[Array, Array]:
     """Run all lanes from the last row to the first; leave final states; give words and takers.
+
+    Raises:
+        OptionError: a symbol has no frequency.
 
     Quotients come from float64 division, which is exact here and faster than that of integers: a
     quotient of 32-bit by 16-bit numbers is an integer or at least 2^-16 away from one.
@@ -285,6 +289,8 @@ def _encode_rows(states: Array, index: Array, tables: Tables) -> tuple[Array, Ar
     chunks: list[Array] = []
     takers: list[Array] = []
     widths, starts = tables.frequencies.reshape(-1), tables.starts
+    if not widths.take(index).all():
+        raise _no_frequency()
     gap = np.uint32(1 << tables.bits) - widths
     top, word = np.uint32(32 - tables.bits), np.uint32(16)
     at_row, value_row = np.empty(lanes, np.intp), np.empty(lanes, np.uint32)
@@ -316,7 +322,11 @@ def _encode_rows(states: Array, index: Array, tables: Tables) -> tuple[Array, Ar
     return np.concatenate(chunks[::-1]), np.concatenate(takers[::-1])
 
 
-def _decode_rows(
+def _no_frequency() -> OptionError:
+    return OptionError("a symbol has no frequency", field="symbols")
+
+
+def decode_rows(
     states: Array, source: Words, contexts: Array | None, tables: Tables, symbols: Array
 ) -> None:
     """Run all lanes; fill symbols, leave the final states."""

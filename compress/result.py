@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from compress import container, dictionary
 from compress.container import EXACT, HEADS
 from compress.job import Job, Measured
-from compress.lora import find_modules, unread_patterns
+from compress.lora import LoraModule, find_modules, unread_patterns
 from compress.measure import Factors
 from compress.reports import (
     CompressionReport,
@@ -19,6 +19,7 @@ from compress.reports import (
     bounded_bits,
 )
 from compress.tally import as_factors
+from compress.task_vector import Part
 from compress.water_filling import error_bound, spectrum
 
 
@@ -89,26 +90,25 @@ def report(job: Job, written: Written) -> CompressionReport:
     )
 
 
-def lora_factors(job: Job) -> list[Factors]:
-    """Read the factors of every LoRA module whose factors are both of the task vector."""
-    weights, parts = job.source.weights, {part.info.name: part for part in job.vector.parts}
-    factors = []
-    for module in find_modules(weights, job.source.settings):
-        if module.a in parts and module.b in parts:
-            a, b = job.vector.read(parts[module.a]), job.vector.read(parts[module.b])
-            middle = weights.read(module.middle) if module.middle else None
-            factors.append(as_factors(module, a, b, middle))
-    return factors
-
-
 def _bound(job: Job, size: PartBytes) -> float | None:
     """Give the water-filling bound at the file's rate, where all that is compressed is LoRA."""
-    factors = lora_factors(job)
-    parameters = sum(one.a.size + one.b.size for one in factors)
+    weights, parts = job.source.weights, {part.info.name: part for part in job.vector.parts}
+    modules = [m for m in find_modules(weights, job.source.settings) if {m.a, m.b} <= set(parts)]
+    parameters = sum(parts[name].info.size for m in modules for name in (m.a, m.b))
     bits = bounded_bits(size.lossy, parameters)
     if parameters != job.vector.size or not bits:
         return None
-    return error_bound(spectrum(factors), bits)
+    return error_bound(spectrum(_factors(job, parts, modules)), bits)
+
+
+def _factors(
+    job: Job, parts: Mapping[str, Part], modules: Iterable[LoraModule]
+) -> Iterator[Factors]:
+    """Read the factors of one module after another."""
+    for module in modules:
+        a, b = job.vector.read(parts[module.a]), job.vector.read(parts[module.b])
+        middle = job.source.weights.read(module.middle) if module.middle else None
+        yield as_factors(module, a, b, middle)
 
 
 def _warnings(job: Job, written: Written) -> tuple[str, ...]:

@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 from compress.dtypes import Array
 from compress.measure import Factors
 
-_FIXED_POINT_ROUNDS = 60
 _BISECTION_ROUNDS = 80
+#: Pivots above this share of the largest keep ten digits of what is computed from products.
+_INDEPENDENT = 1e-3
+#: Who costs this much of what it saves is left out; larger numbers only overflow.
+_WORTHLESS = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,7 @@ def spectrum(modules: Iterable[Factors]) -> Spectrum:
     """Find the singular values of every ΔW through thin QR of its factors."""
     energies, d_out, d_in, parameters = [], [], [], 0
     for module in modules:
-        upper_b: Array = np.linalg.qr(module.b.astype(np.float64)).R
-        upper_a: Array = np.linalg.qr(module.a.astype(np.float64).T).R
+        upper_b, upper_a = _triangle(module.b), _triangle(module.a.T)
         core: NDArray[np.float64] = upper_b @ upper_a.T
         sigma = module.scale * np.linalg.svd(core, full_matrices=False, compute_uv=False)
         energies.append(sigma**2)
@@ -53,6 +55,22 @@ def spectrum(modules: Iterable[Factors]) -> Spectrum:
     return Spectrum(
         np.concatenate(energies), np.concatenate(d_out), np.concatenate(d_in), parameters
     )
+
+
+def _triangle(columns: Array) -> Array:
+    """Give R of the thin QR of float [size, rank] columns, as float64.
+
+    Cholesky's R of their products is the same and six times as fast; its last digits suffer where
+    columns are almost dependent, so there it is not used.
+    """
+    wide = columns.astype(np.float64)
+    try:
+        lower: Array = np.linalg.cholesky(wide.T @ wide)
+    except np.linalg.LinAlgError:
+        return np.linalg.qr(wide).R
+    pivots = lower.diagonal()
+    independent = pivots.min() > _INDEPENDENT * pivots.max()
+    return lower.T if independent else np.linalg.qr(wide).R
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +129,25 @@ def _bisect(components: Spectrum, too_low: Callable[[Filling], bool]) -> float:
 
 
 def fill(components: Spectrum, price: float) -> Filling:
-    """Describe what is worth describing where one bit is worth `price` of energy."""
+    """Describe what is worth describing where one bit is worth `price` of energy.
+
+    Distortion plus price times rate is least where δᵤ (1 − δᵥ) = a and δᵥ (1 − δᵤ) = b, with
+    a = price d_out / (2 ln 2 σ²) and b alike: a quadratic equation, of which the smaller root is
+    the minimum. Where it has none, the component is not worth a bit. (Iterating from ½ ends at the
+    same root, except that it misses some where d_out and d_in differ by more than fivefold.)
+    """
     energy = np.maximum(components.energies, 1e-300)
-    error_u = np.full(len(energy), 0.5)
-    error_v = error_u.copy()
     with np.errstate(over="ignore"):  # what is not worth a bit costs infinitely much
         unit = price / (2 * math.log(2) * energy)
-        for _ in range(_FIXED_POINT_ROUNDS):
-            error_u = np.minimum(1.0, unit * components.d_out / np.maximum(1 - error_v, 1e-300))
-            error_v = np.minimum(1.0, unit * components.d_in / np.maximum(1 - error_u, 1e-300))
+        a = np.minimum(unit * components.d_out, _WORTHLESS)
+        b = np.minimum(unit * components.d_in, _WORTHLESS)
+    discriminant = (1 - a - b) ** 2 - 4 * a * b
+    root = np.sqrt(np.maximum(discriminant, 0))
+    error_u, error_v = 2 * a / (1 + a - b + root), 2 * b / (1 + b - a + root)
+    possible = (discriminant >= 0) & (a + b < 1) & (error_u < 1) & (error_v < 1)
+    error_u, error_v = np.where(possible, error_u, 1.0), np.where(possible, error_v, 1.0)
     left = energy * (1 - (1 - error_u) * (1 - error_v))
     bits = -(components.d_out * np.log2(error_u) + components.d_in * np.log2(error_v)) / 2
-    kept = (left + price * bits < energy) & (error_u < 1) & (error_v < 1)
+    kept = possible & (left + price * bits < energy)
     remaining = float(np.where(kept, left, components.energies).sum())
     return Filling(kept, float(bits[kept].sum()), remaining)

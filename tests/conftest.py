@@ -6,8 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# What is compiled when it first runs takes seconds once; no example is slow for any other reason.
+settings.register_profile("ternery", deadline=None)
+settings.load_profile("ternery")
 
 if os.environ.get("ADAPTERS_TEST_DEVICE", "cpu") == "cpu":
     # Triton looks when it is first imported, which torch may do in any test, and never again.

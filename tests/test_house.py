@@ -101,10 +101,14 @@ def _decorated_as_command(node: Function) -> bool:
     )
 
 
+def _is_kernel(decorator: str) -> bool:
+    return "triton.jit" in decorator or decorator.startswith("njit")
+
+
 def test_functions_take_few_arguments() -> None:
     crowded = []
     for path, node in functions():
-        if any("triton.jit" in ast.unparse(d) for d in node.decorator_list):
+        if any(_is_kernel(ast.unparse(d)) for d in node.decorator_list):
             continue
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         names = [a.arg for a in arguments if a.arg not in {"self", "cls"}]
@@ -161,6 +165,7 @@ def test_print_stands_only_in_the_command_line() -> None:
     [
         ("boto3", ("registry/storage/blobs_s3.py",)),
         ("triton", ("compress/kernels/",)),
+        ("numba", ("compress/kernels/cpu/",)),
         ("pickle", ()),
         ("torch", ("api/cli/tour_check.py", "api/forward/", "compress/kernels/")),
         ("matplotlib", ("api/cli/plot.py",)),

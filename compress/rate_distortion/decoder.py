@@ -10,7 +10,7 @@ import numpy as np
 
 from compress.container import Stored
 from compress.container_read import TernFile
-from compress.dtypes import WEIGHT_DTYPES, Array
+from compress.dtypes import Array, narrow
 from compress.errors import TernDamagedError, TernTooLargeError
 from compress.layers import Layers
 from compress.lora import pair_up
@@ -231,13 +231,22 @@ def _tensors(
         yield module.b, _vector(module, components, values)
         return
     d_out, d_in = module.sizes
-    a = np.zeros((module.rank, d_in), WEIGHT_DTYPES[module.a.info.dtype])
-    b = np.zeros((d_out, module.rank), WEIGHT_DTYPES[module.b.info.dtype])
-    for row, (gain, (u, v)) in enumerate(components):
-        a[row] = stored(_scaled(values[v : v + d_in], gain), module.a)
-        b[:, row] = stored(_scaled(values[u : u + d_out], gain), module.b)
-    yield module.a, a.reshape(-1)
-    yield module.b, b.reshape(-1)
+    places = zip(*(starts for _, starts in components), strict=True) if components else ((), ())
+    halves = [half for half, _ in components]
+    of_b, of_a = (list(zip(starts, halves, strict=True)) for starts in places)
+    a = _rows(values, of_a, (module.rank, d_in))
+    b = _rows(values, of_b, (module.rank, d_out)).T
+    yield module.a, stored(a.reshape(-1), module.a)
+    yield module.b, stored(b.reshape(-1), module.b)
+
+
+def _rows(values: Array, vectors: Sequence[tuple[int, float]], shape: tuple[int, int]) -> Array:
+    """Put vectors, each where it starts and times what, into the first rows: float32."""
+    rows = np.zeros(shape, np.float32)
+    with np.errstate(over="ignore"):
+        for row, (start, half) in zip(rows, vectors, strict=False):
+            np.multiply(values[start : start + len(row)], np.float32(half), out=row)
+    return rows
 
 
 def _vector(
@@ -265,7 +274,7 @@ def stored(values: Array, tensor: Stored) -> Array:
     """
     largest = np.abs(values).max(initial=0.0, keepdims=True)
     with np.errstate(over="ignore"):
-        rounded: Array = values.astype(WEIGHT_DTYPES[tensor.info.dtype])
+        rounded = narrow(values, tensor.info.dtype)
         fits = np.isfinite(largest.astype(rounded.dtype).astype(np.float32)).all()
     if not fits:
         raise TernDamagedError("a value does not fit its type", field=tensor.info.name)

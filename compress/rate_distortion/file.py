@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compress import container, heads
+from compress import container, heads, loops
 from compress.container import Index, Stored, in_table_order
 from compress.container_read import TernFile
 from compress.container_write import LayeredParts, TernWriter, file_header
@@ -78,6 +78,7 @@ def write(job: Job, method: Rd, path: Path) -> Written:
         OptionError: an option does not fit the adapter.
         SourceError: the file of second moments is not valid.
     """
+    loops.load()
     plan = _plan(job, method)
     search = Search(
         modules=plan.components,

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from types import ModuleType
 
 import numpy as np
 
-from compress import rans
+from compress import lane_groups, loops, rans
 from compress.dtypes import Array
 from compress.errors import TernDamagedError
 from compress.lane_groups import GROUP_LANES, Words, group_count
@@ -76,31 +78,41 @@ def frequencies(
         contexts it has.
     """
     states = STATES if finest else 1
-    rows, following = [], []
-    for weights, count in zip(digits, kinds, strict=True):
+    rows, following, sizes = [], [], []
+    for count, group in groupby(zip(kinds, digits, strict=True), key=lambda pair: pair[0]):
+        weights = np.stack([weights for _, weights in group])
         first, second, after = _product(weights, count, states)
         rows.append((first * second).reshape(-1, _SYMBOLS))
         following.append(after.reshape(-1))
+        sizes += [count * count * states] * len(weights)
     widths = _normalise(np.concatenate(rows))
-    return widths, np.concatenate(following).astype(np.uint8), [len(row) for row in rows]
+    return widths, np.concatenate(following).astype(np.uint8), sizes
 
 
 def _product(weights: Array, kinds: int, states: int) -> tuple[Array, Array, Array]:
     """Give the weights of first and second digit and the state after both.
 
+    Args:
+        weights: int64 [classes, 2, 3, 3].
+        kinds: of coarser values, in all these classes.
+        states: 8 where the trellis runs along, else 1.
+
     Returns:
-        three arrays of shape [kinds, kinds, states, 3, 3]: kind of the first and of the second
-        coarser value, state before, first and second digit.
+        three arrays of shape [classes, kinds, kinds, states, 3, 3]: kind of the first and of the
+        second coarser value, state before, first and second digit.
     """
-    shape = (kinds, kinds, states, 3, 3)
-    kind1, kind2, state, digit1, digit2 = np.ogrid[tuple(slice(n) for n in shape)]
+    shape = (len(weights), kinds, kinds, states, 3, 3)
+    number, kind1, kind2, state, digit1, digit2 = (
+        np.arange(size).reshape([-1 if axis == place else 1 for axis in range(len(shape))])
+        for place, size in enumerate(shape)
+    )
     if states == 1:
-        first = weights[0, kind1, digit1]
-        second = weights[0, kind2, digit2]
+        first = weights[number, 0, kind1, digit1]
+        second = weights[number, 0, kind2, digit2]
         return np.broadcast_to(first, shape), second, np.zeros(shape, np.uint8)
     between = FOLLOWING[2 * state + _parity(kind1, digit1)].astype(np.int64)
-    first = weights[state & 1, kind1, digit1]
-    second = weights[between & 1, kind2, digit2]
+    first = weights[number, state & 1, kind1, digit1]
+    second = weights[number, between & 1, kind2, digit2]
     after = FOLLOWING[2 * between + _parity(kind2, digit2)]
     return first, second, np.broadcast_to(after, shape)
 
@@ -153,50 +165,85 @@ def encode(digits: Array, of_pair: Array, plane: PlaneTables, *, lanes: int) -> 
     return rans.encode_stream(symbols, of_pair, plane.tables, lanes=lanes)
 
 
-def decode(stream: rans.Stream, of_pair: Array, plane: PlaneTables) -> tuple[Array, Array]:
-    """Undo `encode`.
+def decode(
+    stream: rans.Stream, coarser: Array, bounds: Array, plane: PlaneTables
+) -> tuple[Array, Array]:
+    """Undo `encode`, and put the digits onto the values above them.
 
     Args:
         stream: states and words.
-        of_pair: uint16 [n], contexts for state 0.
+        coarser: int16 [2 n], the values above this plane; it may be overwritten.
+        bounds: int64 [classes + 1], where every class begins.
         plane: the tables.
 
     Returns:
-        digits int16 [2 n], and in the finest plane the state before every pair, uint8 [n].
+        levels of this plane, int16 [2 n], and in the finest one the state before every pair,
+        uint8 [n].
 
     Raises:
         TernDamagedError: no encoder gives this.
     """
-    if plane.following is None:
-        symbols = rans.decode(
-            stream.states,
-            stream.words,
-            of_pair,
-            plane.tables,
-            count=len(of_pair),
-            group_words=stream.group_words,
-        )
-        before = np.zeros(0, np.uint8)
+    lanes, count = len(stream.states), len(coarser) // 2
+    if not 0 < lanes <= count or int(stream.states.min()) < rans.LOW:
+        raise TernDamagedError("the lanes of a plane are not valid", field="layer")
+    lane_groups.check(stream.words, stream.group_words, lanes=lanes)
+    x = stream.states.astype(np.uint32)
+    before = np.empty(count if plane.following is not None else 0, np.uint8)
+    code = loops.machine_code("planes", symbols=count)
+    if code is None:
+        source = lane_groups.source(stream.words, stream.group_words)
+        levels = _decode_by_rows((x, source), (coarser, bounds), plane, before)
+        spent = source.spent
     else:
-        symbols, before = _decode_walk(stream, of_pair, plane)
+        spans = lane_groups.Spans(stream.words, stream.group_words, lanes=lanes)
+        levels = np.ascontiguousarray(coarser)
+        _decode_by(code, (x, spans), (levels, bounds), plane, before)
+        spent = spans.spent
+    if not spent or (x != rans.LOW).any():
+        raise TernDamagedError("a plane does not end where it should", field="layer")
+    return levels, before
+
+
+def _decode_by(
+    code: ModuleType,
+    lanes: tuple[Array, lane_groups.Spans],
+    above: tuple[Array, Array],
+    plane: PlaneTables,
+    before: Array,
+) -> None:
+    """Have machine code run all lanes; turn coarser values into levels."""
+    (x, spans), (levels, bounds) = lanes, above
+    frequencies = plane.tables.frequencies
+    of_symbols = np.zeros((len(frequencies), code.BOUNDS), np.uint16)
+    np.cumsum(frequencies, axis=1, out=of_symbols[:, 1:], dtype=np.uint16)
+    following = _NO_STATES if plane.following is None else plane.following
+    symbols, of_pair = np.empty(len(levels) // 2, np.uint8), np.empty(len(levels) // 2, np.uint16)
+    states = 1 if plane.following is None else STATES
+    code.contexts(levels, bounds // 2, plane.bases, plane.kinds, states, of_pair)
+    places = (spans.words, spans.at, spans.lanes)
+    code.decode_rows(x, *places, of_pair, of_symbols.reshape(-1), following, symbols, before)
+    code.put_digits(levels, symbols)
+
+
+def _decode_by_rows(
+    lanes: tuple[Array, lane_groups.Words],
+    above: tuple[Array, Array],
+    plane: PlaneTables,
+    before: Array,
+) -> Array:
+    """Run all lanes with NumPy; give the levels."""
+    (x, source), (coarser, bounds) = lanes, above
+    of_pair = contexts(plane, coarser, bounds)
+    symbols = np.empty(len(of_pair), np.uint8)
+    if plane.following is None:
+        rans.decode_rows(x, source, of_pair, plane.tables, symbols)
+    else:
+        _decode_rows(x, source, of_pair, plane, (symbols, before))
     digits = np.empty(2 * len(symbols), np.int16)
     _FIRST.take(symbols, out=digits[::2], mode="clip")
     _SECOND.take(symbols, out=digits[1::2], mode="clip")
-    return digits, before
-
-
-def _decode_walk(stream: rans.Stream, of_pair: Array, plane: PlaneTables) -> tuple[Array, Array]:
-    """Decode with contexts that follow the trellis; check that all ends where it should."""
-    lanes, count = len(stream.states), len(of_pair)
-    if not 0 < lanes <= count or int(stream.states.min()) < rans.LOW:
-        raise TernDamagedError("the lanes of a plane are not valid", field="layer")
-    x = stream.states.astype(np.uint32)
-    symbols, before = np.empty(count, np.uint8), np.empty(count, np.uint8)
-    source = rans.word_source(stream.words, stream.group_words, lanes=lanes)
-    _decode_rows(x, source, of_pair, plane, (symbols, before))
-    if not source.spent or (x != rans.LOW).any():
-        raise TernDamagedError("a plane does not end where it should", field="layer")
-    return symbols, before
+    np.negative(digits, out=digits, where=coarser < 0)
+    return np.asarray(coarser * np.int16(3) + digits)
 
 
 def _decode_rows(

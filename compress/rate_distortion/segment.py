@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compress import lane_groups, rans
+from compress import lane_groups, loops, rans
 from compress.dtypes import Array
 from compress.errors import TernDamagedError
 from compress.rate_distortion import models, pairs, trellis, viterbi
@@ -300,10 +300,7 @@ def decode(blocks: Sequence[bytes], layout: Layout, planes: Sequence[int]) -> Ar
         kinds = [kind_count(count, plane) for count in planes[:held]]
         tables = pairs.build_tables(block.digits, kinds, finest=not plane)
         above = np.concatenate([above, np.zeros(int(bounds[-1]) - len(above), np.int16)])
-        of_pair = pairs.contexts(tables, above, bounds)
-        digits, states = pairs.decode(block.stream, of_pair, tables)
-        np.negative(digits, out=digits, where=above < 0)
-        above = above * np.int16(3) + digits
+        above, states = pairs.decode(block.stream, above, bounds, tables)
         kappas = block.kappas
     if plane:
         return _coarse_values(above, kappas, plane, layout)
@@ -319,6 +316,11 @@ def _coarse_values(known: Array, kappas: Array, plane: int, layout: Layout) -> A
 
 def _fine_values(levels: Array, before: Array) -> Array:
     """Give values from levels and the state before every pair of them."""
+    code = loops.machine_code("planes", symbols=len(before))
+    if code is not None:
+        values = np.empty(len(levels), np.float32)
+        code.values(levels, before, values)
+        return values
     states = np.empty(len(levels), np.uint8)
     states[::2] = before
     states[1::2] = trellis.FOLLOWING.take(before << 1 | (levels[::2] & 1).astype(np.uint8))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from compress import loops
 from compress.dtypes import Array
 
 STATES = 8
@@ -51,6 +52,11 @@ def walk(levels: Array, *, lanes: int) -> Array:
     Returns:
         uint8 [2 n].
     """
+    code = loops.machine_code("viterbi", symbols=len(levels))
+    if code is not None:
+        walked = np.empty(len(levels), np.uint8)
+        code.walk(levels, lanes, walked)
+        return walked
     parities = (levels & 1).astype(np.uint8).reshape(-1, 2)
     states = np.empty_like(parities)
     here = np.zeros(lanes, np.uint8)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 
+from compress import loops
 from compress.dtypes import Array
 from compress.rate_distortion.trellis import NEXT, QUANTISER, STATES
 
@@ -56,12 +58,32 @@ def search(
     Returns:
         int16 [n] levels.
     """
+    code = loops.machine_code("viterbi", symbols=len(targets))
+    if code is not None:
+        return _search_by(code, targets, classes, price, (lanes, weights))
     branches = _branches(targets, classes, price, weights)
     order = _lane_order(len(targets) // 2, lanes)
     choices, last = _forward(branches.costs, order, lanes=lanes)
     picked = _backward(choices, last, order, count=len(targets))
     magnitudes = branches.levels[picked, np.arange(len(targets))]
     return np.where(targets < 0, -magnitudes, magnitudes).astype(np.int16)
+
+
+def _search_by(
+    code: ModuleType,
+    targets: Array,
+    classes: Array,
+    price: Price,
+    how: tuple[int, Array | None],
+) -> Array:
+    """Have machine code choose the same levels."""
+    lanes, weights = how
+    rates = np.ascontiguousarray((price.bits * np.float32(price.per_bit)).swapaxes(0, 1))
+    counted = np.empty(0, np.float32) if weights is None else weights
+    levels = np.empty(len(targets), np.int16)
+    largest = price.largest.astype(np.float32)
+    code.search(targets, classes, rates, largest, counted, lanes, levels)
+    return levels
 
 
 def _branches(targets: Array, classes: Array, price: Price, weights: Array | None) -> _Branches:

@@ -265,9 +265,8 @@ def test_many_values_in_one_lane_are_refused() -> None:
     contexts = pairs.contexts(tables, np.zeros(count, np.int16), layout.bounds)
     digits = np.zeros(count, np.int16)
     for lanes, right in ((4, True), (1, False)):
-        states, words = pairs.encode(digits, contexts, tables, lanes=lanes)
-        head = struct.pack("<HI", lanes, len(words))
-        block = chances + head + states.astype("<u4").tobytes() + words.tobytes()
+        coded = pairs.encode(digits, contexts, tables, lanes=lanes)
+        block = chances + struct.pack("<HI", lanes, len(coded.words)) + coded.tobytes()
         if right:
             assert not segment.decode([block], layout, [1]).any()
         else:

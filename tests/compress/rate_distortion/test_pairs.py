@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import Any
 
@@ -11,13 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from compress import rans
+from compress import loops, rans
 from compress.errors import TernDamagedError
 from compress.rate_distortion import models, pairs
 from compress.rate_distortion.digits import digit_table, magnitudes
 from tests.compress.rate_distortion import slow_trellis
 
 Array = NDArray[Any]
+loops.load()
+#: Machine code and NumPy.
+WAYS: list[Callable[[], AbstractContextManager[None]]] = [nullcontext, loops.only_numpy]
 
 
 def levels_of(seed: int, sizes: list[int], planes: list[int]) -> tuple[Array, Array]:
@@ -43,8 +48,11 @@ def fitted(levels: Array, states: Array, bounds: Array, planes: list[int]) -> li
 
 def finest(
     seed: int, sizes: list[int], planes: list[int], lanes: int
-) -> tuple[Array, Array, pairs.PlaneTables, Array, Array]:
-    """Make what the coder of the finest plane takes: digits, contexts, tables, levels, states."""
+) -> tuple[Array, tuple[Array, Array], pairs.PlaneTables, Array, Array]:
+    """Make what the coder of the finest plane takes: digits, what is above, tables, levels, states.
+
+    Above are the coarser values and the bounds of classes.
+    """
     levels, bounds = levels_of(seed, sizes, planes)
     states = np.array(slow_trellis.walk(levels.tolist(), lanes), np.uint8)
     fits = fitted(levels, states, bounds, planes)
@@ -54,7 +62,8 @@ def finest(
     digits = np.where((above == 0) & (levels < 0), -digits, digits).astype(np.int16)
     kinds = [min(count, 3) for count in planes]
     tables = pairs.build_tables([fit.digits[0] for fit in fits], kinds, finest=True)
-    return digits, pairs.contexts(tables, above, bounds), tables, levels, states
+    coarser = (above * np.sign(levels)).astype(np.int16)
+    return digits, (coarser, bounds), tables, levels, states
 
 
 PLANES = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(lambda p: sorted(p, reverse=True))
@@ -66,11 +75,13 @@ def test_the_finest_plane_comes_back_with_its_states(
 ) -> None:
     sizes = data.draw(st.lists(st.integers(1, 20), min_size=len(planes), max_size=len(planes)))
     lanes = min(lanes, sum(sizes))
-    digits, contexts, tables, _, states = finest(seed, sizes, planes, lanes)
-    coded = pairs.encode(digits, contexts + states[::2], tables, lanes=lanes)
-    back, before = pairs.decode(coded, contexts, tables)
-    assert back.tolist() == digits.tolist()
-    assert before.tolist() == states[::2].tolist()
+    digits, above, tables, levels, states = finest(seed, sizes, planes, lanes)
+    coded = pairs.encode(digits, pairs.contexts(tables, *above) + states[::2], tables, lanes=lanes)
+    for by in WAYS:
+        with by():
+            back, before = pairs.decode(coded, above[0].copy(), above[1], tables)
+        assert back.tolist() == levels.tolist()
+        assert before.tolist() == states[::2].tolist()
 
 
 @given(st.integers(0, 999), st.lists(st.integers(1, 20), min_size=1, max_size=3), st.integers(1, 9))
@@ -82,11 +93,32 @@ def test_a_coarse_plane_comes_back(seed: int, sizes: list[int], lanes: int) -> N
     weights = np.full((2, 3, 3), 1365, np.int64)
     weights[..., 1] = models.ONE - 2 * 1365
     tables = pairs.build_tables([weights] * len(sizes), [2] * len(sizes), finest=False)
-    contexts = pairs.contexts(tables, above, 2 * np.cumsum([0, *sizes]))
+    bounds = 2 * np.cumsum([0, *sizes])
+    contexts = pairs.contexts(tables, above, bounds)
     coded = pairs.encode(digits, contexts, tables, lanes=min(lanes, sum(sizes)))
-    back, before = pairs.decode(coded, contexts, tables)
-    assert back.tolist() == digits.tolist()
-    assert not len(before)
+    levels = 3 * above + np.where(above < 0, -digits, digits)
+    for by in WAYS:
+        with by():
+            back, before = pairs.decode(coded, above.copy(), bounds, tables)
+        assert back.tolist() == levels.tolist()
+        assert not len(before)
+
+
+@pytest.mark.parametrize("by", WAYS)
+def test_lanes_may_share_words_by_groups(by: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    digits, above, tables, levels, states = finest(7, [2500, 900], [3, 2], 70)
+    contexts = pairs.contexts(tables, *above) + states[::2]
+    together = pairs.encode(digits, contexts, tables, lanes=70)
+    monkeypatch.setattr(rans, "GROUPED_FROM", 70)
+    apart = pairs.encode(digits, contexts, tables, lanes=70)
+    assert together.group_words is None
+    assert apart.group_words is not None
+    assert sorted(apart.words.tolist()) == sorted(together.words.tolist())
+    assert apart.words.tolist() != together.words.tolist()
+    with by():
+        back, before = pairs.decode(apart, above[0].copy(), above[1], tables)
+    assert back.tolist() == levels.tolist()
+    assert before.tolist() == states[::2].tolist()
 
 
 def test_pairs_take_hardly_more_than_their_entropy() -> None:
@@ -103,11 +135,13 @@ def test_pairs_take_hardly_more_than_their_entropy() -> None:
     assert bound <= 4 * len(coded.states) + 2 * len(coded.words) <= 1.002 * bound + 8 * 4
 
 
+@pytest.mark.parametrize("by", WAYS)
 @pytest.mark.parametrize(
     "broken", ["fewer words", "more words", "low state", "other word", "lanes"]
 )
-def test_what_no_encoder_gives_is_refused(broken: str) -> None:
-    digits, contexts, tables, _, walked = finest(4, [200, 100], [3, 1], 4)
+def test_what_no_encoder_gives_is_refused(broken: str, by: Any) -> None:
+    digits, above, tables, _, walked = finest(4, [200, 100], [3, 1], 4)
+    contexts = pairs.contexts(tables, *above)
     coded = pairs.encode(digits, contexts + walked[::2], tables, lanes=4)
     states, words = coded.states, coded.words
     match broken:
@@ -123,5 +157,5 @@ def test_what_no_encoder_gives_is_refused(broken: str) -> None:
             words[3] ^= 1
         case _:
             states, words = np.full(301, 1 << 16, np.uint32), words[:0]
-    with pytest.raises(TernDamagedError):
-        pairs.decode(rans.Stream(states, words, None), contexts, tables)
+    with by(), pytest.raises(TernDamagedError):
+        pairs.decode(rans.Stream(states, words, None), *above, tables)
