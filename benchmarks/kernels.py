@@ -33,7 +33,6 @@ from safetensors.numpy import save_file
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from compress import Rd, compress_adapter, entropy
-from compress.backend import NumpyBackend
 from compress.container_read import TernFile
 from compress.kernels import entropy as coder
 from compress.kernels import (
@@ -48,6 +47,7 @@ from compress.kernels import (
 )
 from compress.kernels.backend import KernelBackend
 from compress.kernels.segments import Batch, upload
+from compress.numpy_backend import NumpyBackend
 from compress.rate_distortion import decoder
 from compress.rate_distortion.decoder import Coded
 from compress.rate_distortion.planes import read_planes

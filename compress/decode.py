@@ -10,11 +10,11 @@ from compress import backend as backends
 from compress import container, heads
 from compress.adapter import CONFIG_NAME, SourceKind
 from compress.backend import Backend
-from compress.compeft import Progress
-from compress.container import PLAIN_METADATA, Stored, trit_count
+from compress.container import PLAIN_METADATA, Stored
 from compress.container_read import DEFAULT_MAX_DECODED_BYTES, TernFile, TritReader
 from compress.dtypes import WEIGHT_DTYPES, Array
 from compress.errors import BaseMismatchError, DestinationError, TernDamagedError
+from compress.numpy_backend import NumpyBackend
 from compress.places import copy_files, find_tern, new_file, new_folder, plain_files
 from compress.residual import require_base
 from compress.restore import restore
@@ -32,7 +32,6 @@ def decompress(
     destination: Path,
     *,
     base: Path | None = None,
-    progress: Progress | None = None,
     max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES,
     layers: int | None = None,
     device: str = "cpu",
@@ -43,7 +42,6 @@ def decompress(
         source: the file, or a folder with one.
         destination: a new folder; or, for weights without a config, a ``.safetensors`` file.
         base: the base model; needed for the residual of a fine-tuned model, else ignored.
-        progress: called with elements done and elements in all.
         max_decoded_bytes: the most that may be written.
         layers: use only so many layers of a file that has layers; it may end after them.
         device: who decodes: "cpu", or "cuda" with or without a number; the bytes are the same.
@@ -68,11 +66,11 @@ def decompress(
                     hint="name a folder instead",
                 )
             with new_file(destination) as file:
-                write_weights(tern, file, backend=backend, base=base_weights, progress=progress)
+                write_weights(tern, file, backend=backend, base=base_weights)
             return
         with new_folder(destination) as folder:
             weights = folder / tern.index.weights_name
-            write_weights(tern, weights, backend=backend, base=base_weights, progress=progress)
+            write_weights(tern, weights, backend=backend, base=base_weights)
             if tern.index.config:
                 (folder / CONFIG_NAME).write_bytes(tern.index.config)
             if source.is_dir():
@@ -87,7 +85,6 @@ def write_weights(
     *,
     backend: Backend,
     base: Weights | None = None,
-    progress: Progress | None = None,
 ) -> None:
     """Write all tensors of an opened file as safetensors, one slice in memory at a time."""
     index = tern.index
@@ -95,12 +92,8 @@ def write_weights(
     if index.kind is SourceKind.PEFT:
         metadata = {**PLAIN_METADATA, **metadata}
     with TensorWriter(path, [t.info for t in index.tensors], metadata=metadata) as writer:
-        total, done = trit_count(index.coded), 0
         for tensor, start, values in decoded(tern, backend, base=base):
             writer.write(tensor.info.name, values.tobytes(), start=start * values.dtype.itemsize)
-            done += len(values)
-            if progress is not None:
-                progress(done, total)
         for tensor, start, values in decoded_heads(tern):
             writer.write(tensor.info.name, values.tobytes(), start=start * values.dtype.itemsize)
         reader = tern.exact_reader()
@@ -132,7 +125,7 @@ def decoded(
 
 def _segments(tern: TernFile, backend: Backend) -> Iterator[Array]:
     """Decode the trits, some segments at a time on a device, one at a time on the CPU."""
-    together = 1 if isinstance(backend, backends.NumpyBackend) else _SEGMENTS
+    together = 1 if isinstance(backend, NumpyBackend) else _SEGMENTS
     batch: list[bytes] = []
     for segment in tern.trit_segments():
         batch.append(segment)

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 from compress import container
 from compress.adapter import Source
-from compress.backend import Backend, NumpyBackend
+from compress.backend import Backend
 from compress.compeft import Compeft
 from compress.container import Stored, element_bytes
 from compress.container_write import TernWriter
 from compress.lossless import Lossless
 from compress.measure import Energies
+from compress.numpy_backend import NumpyBackend
 from compress.rate_distortion.method import Rd
 from compress.reports import ModuleReport
 from compress.task_vector import TaskVector

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compress.adapter import CONFIG_NAME, Source, open_adapter
-from compress.backend import NumpyBackend
 from compress.container import FORMAT, LOSSLESS
 from compress.container_read import DEFAULT_MAX_DECODED_BYTES, TernFile
 from compress.decode import write_weights
@@ -17,6 +16,7 @@ from compress.dtypes import WEIGHT_DTYPES
 from compress.errors import SourceError
 from compress.lora import FACTORS, LoraModule, find_modules
 from compress.measure import Energies, Factors, delta_energies
+from compress.numpy_backend import NumpyBackend
 from compress.places import FOLDER_SUFFIX, LONE_SUFFIX, find_tern, tern_files
 from compress.tally import as_factors
 from compress.task_vector import Part, TaskVector, find_parts

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from compress import sparsify as reference
-from compress.backend import check_levels, check_rank, check_whole
 from compress.container import Stored
 from compress.dtypes import Array
 from compress.errors import OptionError
@@ -33,6 +32,7 @@ from compress.kernels.tensors import (
     on_device,
     on_host,
 )
+from compress.numpy_backend import check_levels, check_rank, check_whole
 from compress.rate_distortion.decoder import Coded
 from compress.sparsify import Chunks, Survey
 from compress.ternary import unpack

@@ -91,6 +91,18 @@ def _kind(above: tl.tensor, kinds: tl.tensor) -> tl.tensor:
 
 
 @triton.jit
+def _context(
+    above1: tl.tensor, above2: tl.tensor, entry: tl.tensor, state: tl.tensor, finest: tl.constexpr
+) -> tl.tensor:
+    """Find the context of pairs, of those of the plane, by class, coarser values and state."""
+    kinds = entry & 3
+    context = _kind(above1, kinds) * kinds + _kind(above2, kinds)
+    if finest:
+        context = context * 8 + state
+    return (entry >> 2) + context
+
+
+@triton.jit
 def _symbol(table: tl.tensor, slot: tl.tensor, active: tl.tensor) -> tl.tensor:
     """Find two digits, 0 to 2 each, the first slot and the width of what a slot belongs to."""
     inner = tl.load(table, mask=active, other=0)
@@ -128,6 +140,16 @@ def _value(level: tl.tensor, state: tl.tensor) -> tl.tensor:
 def _after(state: tl.tensor, level: tl.tensor, after_even: tl.constexpr) -> tl.tensor:
     """Give the state of the trellis after a level."""
     return ((after_even >> (4 * state)) & 7) ^ (level & 1)
+
+
+@triton.jit
+def _walked(
+    level1: tl.tensor, level2: tl.tensor, state: tl.tensor, after_even: tl.constexpr
+) -> tl.tensor:
+    """Turn two levels into values, and walk on: both values, and the state after them."""
+    between = _after(state, level1, after_even)
+    following = _after(between, level2, after_even)
+    return _value(level1, state), _value(level2, between), following
 
 
 @triton.jit
@@ -190,12 +212,8 @@ def _decode_groups(
         coming = tl.load(level_at + ahead, mask=used & (ahead < known), other=0)
         if begin + first + block > until:
             entry, until = _find_class(class_at, class_count, place, begin + first)
-        kinds = entry & 3
         above1, above2 = (pair << 16) >> 16, pair >> 16
-        context = _kind(above1, kinds) * kinds + _kind(above2, kinds)
-        if finest:
-            context = context * 8 + state
-        table = table_at + 2 * ((entry >> 2) + context)
+        table = table_at + 2 * _context(above1, above2, entry, state, finest)
         slot = (x & ((1 << slot_bits) - 1)).to(tl.int32)
         digit1, digit2, start, width = _symbol(table, slot, active)
         level1, level2 = _refined(above1, digit1), _refined(above2, digit2)
@@ -208,9 +226,7 @@ def _decode_groups(
         x = tl.where(active, tl.where(needs, refilled, moved), x)
         position += taken
         if finest:
-            between = _after(state, level1, after_even)
-            following = _after(between, level2, after_even)
-            level1, level2, state = _value(level1, state), _value(level2, between), following
+            level1, level2, state = _walked(level1, level2, state, after_even)
         tl.store(level_at + place, (level1 & 0xFFFF) | (level2 << 16), mask=active)
         pair = coming
     # A group that ran out of words has counted on beyond them.

@@ -322,13 +322,6 @@ def test_progress_rises_to_the_end(make_adapter: Make, tmp_path: Path) -> None:
     )
     assert seen[-1][0] == seen[-1][1] > 0
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-    seen.clear()
-    decompress(
-        tmp_path / "x.tern",
-        tmp_path / "back",
-        progress=lambda done, total: seen.append((done, total)),
-    )
-    assert seen[-1][0] == seen[-1][1] > 0
 
 
 def test_the_report_adds_up(make_adapter: Make, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from compress import backend
 from compress.errors import OptionError
 from compress.kernels.backend import KernelBackend, on_gpu
 from compress.kernels.tensors import KINDS, on_device
+from compress.numpy_backend import NumpyBackend
 
 ROOT = Path(compress.__file__).resolve().parent.parent
 
@@ -44,7 +45,7 @@ sys.exit(2)
 
 
 def test_the_cpu_is_the_default() -> None:
-    assert isinstance(backend.choose(), backend.NumpyBackend)
+    assert isinstance(backend.choose(), NumpyBackend)
 
 
 @pytest.mark.parametrize("device", ["", "gpu", "CUDA", "cpu:0", "mps"])
@@ -77,7 +78,7 @@ def test_a_gpu_that_is_not_there_is_refused(device: str, monkeypatch: pytest.Mon
 def test_kernels_and_numpy_offer_the_same() -> None:
     names = {name for name in vars(backend.Backend) if not name.startswith("_")}
     assert len(names) == 12
-    for kind in (KernelBackend, backend.NumpyBackend):
+    for kind in (KernelBackend, NumpyBackend):
         assert names == {name for name in vars(kind) if not name.startswith("_")}
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from compress.backend import NumpyBackend
 from compress.errors import OptionError
 from compress.kernels import centroids as kernel
 from compress.kernels.backend import KernelBackend
+from compress.numpy_backend import NumpyBackend
 
 BLOCK = kernel._BLOCK
 

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from compress import masks
-from compress.backend import NumpyBackend
 from compress.errors import OptionError, TernDamagedError
 from compress.kernels import layer_masks as kernel
 from compress.kernels.backend import KernelBackend
+from compress.numpy_backend import NumpyBackend
 from compress.rate_distortion import layer_masks as reference
 from compress.rate_distortion import segment
 from compress.rate_distortion.digits import magnitudes

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compress import masks
-from compress.backend import NumpyBackend
 from compress.errors import OptionError, TernDamagedError
 from compress.kernels import masks as kernel
 from compress.kernels.backend import KernelBackend
+from compress.numpy_backend import NumpyBackend
 from tests.compress.kernels.trit_segments import LAYOUTS, random_trits
 
 SIZES = [0, 1, 31, 32, 33, 63, 64, 65, 1009]

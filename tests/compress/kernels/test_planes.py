@@ -12,11 +12,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from compress.backend import NumpyBackend
 from compress.dtypes import bit_view
 from compress.errors import OptionError, TernDamagedError
 from compress.kernels import plane_batches, planes
 from compress.kernels.backend import KernelBackend
+from compress.numpy_backend import NumpyBackend
 from compress.rate_distortion import segment
 from compress.rate_distortion.decoder import Coded
 from compress.rate_distortion.trellis import FOLLOWING

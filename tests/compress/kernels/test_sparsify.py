@@ -11,17 +11,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from compress import backend, sparsify
+from compress import sparsify
 from compress.errors import OptionError
 from compress.kernels import sparsify as kernel
 from compress.kernels.backend import KernelBackend
 from compress.kernels.tensors import on_device
+from compress.numpy_backend import NumpyBackend
 
 Array = NDArray[Any]
 DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16]
 BLOCK = kernel._BLOCK
 SIZES = [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 16, 10_007]
-REFERENCE = backend.NumpyBackend()
+REFERENCE = NumpyBackend()
 
 
 def normal(size: int, dtype: type[Any]) -> Array:

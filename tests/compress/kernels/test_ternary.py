@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from compress import backend
 from compress.kernels import ternary as kernel
 from compress.kernels.backend import KernelBackend
+from compress.numpy_backend import NumpyBackend
 from compress.sparsify import magnitude_bits
 
 Array = NDArray[Any]
 DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16]
 BLOCK = 5 * kernel._BLOCK
 SIZES = [1, 4, 5, 6, BLOCK - 1, BLOCK, BLOCK + 1, 10_007]
-REFERENCE = backend.NumpyBackend()
+REFERENCE = NumpyBackend()
 
 
 def quarters(size: int, dtype: type[Any]) -> Array:

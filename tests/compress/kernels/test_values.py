@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from compress import backend, entropy
+from compress import entropy
 from compress.dtypes import WEIGHT_DTYPES
 from compress.errors import OptionError
 from compress.kernels import restore as kernel
 from compress.kernels.backend import KernelBackend
+from compress.numpy_backend import NumpyBackend
 from tests.compress.kernels.trit_segments import LAYOUTS, random_trits
 
-REFERENCE = backend.NumpyBackend()
+REFERENCE = NumpyBackend()
 STORED = ["F32", "BF16", "F16"]
 
 
