@@ -258,7 +258,8 @@ def _write_columns(
     record, columns = tl.load(row), tl.load(row + 2).to(tl.int32)
     to = tl.multiple_of(tl.load(row + 1), multiple)
     column = tl.arange(0, width)
-    there = column < columns
+    # A bound that is known leaves stores wide.
+    there = column < (width if whole else columns)
     start = tl.load(sources + 2 * (record + column), mask=there, other=-1)
     known = start >= 0
     start = tl.multiple_of(tl.where(known, start, 0), multiple)

@@ -22,7 +22,7 @@ from compress.rate_distortion.planes import Plane, read_planes
 #: Every segment's pairs begin at a multiple of this: 128 bytes, and two words of a mask.
 ALIGNMENT = 32
 #: Lanes to a program, rounded up to one of these: few variants to compile.
-_BLOCKS = (32, 128, 512, 2048, 4096, 8192)
+_BLOCKS = (32, 128, 256, 512, 1024, 2048, 4096, 8192)
 #: Columns of the plan of a group; `planes._decode_groups` reads them in this order.
 _PLAN = 12
 

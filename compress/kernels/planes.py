@@ -26,7 +26,7 @@ from compress.kernels.plane_batches import PlaneBatch, Step
 from compress.rate_distortion.models import BITS
 from compress.rate_distortion.trellis import FOLLOWING, STATES
 
-_LANES_PER_WARP = 128
+_LANES_PER_WARP, _MOST_WARPS = 128, 32
 #: The state after an even level, four bits for every state; after an odd one it is that xor 1.
 _AFTER_EVEN = sum(int(FOLLOWING[2 * state]) << 4 * state for state in range(STATES))
 
@@ -64,7 +64,7 @@ def _launch(batch: PlaneBatch, step: Step, levels: torch.Tensor) -> torch.Tensor
         after_even=_AFTER_EVEN,
         finest=step.finest,
         block=step.block,
-        num_warps=max(1, step.block // _LANES_PER_WARP),
+        num_warps=min(max(1, step.block // _LANES_PER_WARP), _MOST_WARPS),
     )
     return faults.any()
 
