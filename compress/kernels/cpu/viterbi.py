@@ -168,7 +168,8 @@ def _branches(
     """
     low_rates, high_rates, nothing = paid[0], paid[1], rates[0]
     for at in range(sizes.size):
-        below[at] = np.int32(min(np.float32(sizes[at] + lift) * _HALF, most))
+        half = np.float32(sizes[at] + lift) * _HALF
+        below[at] = np.int32(half if half < most else most)  # noqa: FURB136  # NaN becomes the most
     for at in range(sizes.size):
         level = np.uintp(below[at])
         low_rates[at], high_rates[at] = rates[level], rates[level + np.uintp(1)]
@@ -270,7 +271,8 @@ def _backward(
                 size, kind = np.float32(abs(targets[at])), np.int32(classes[at])
                 lift = np.float32(quantiser)
                 half = np.float32(size + lift) * _HALF
-                below = np.int32(min(half, np.float32(largest[kind] - _1)))
+                most = np.float32(largest[kind] - _1)
+                below = np.int32(half if half < most else most)  # noqa: FURB136  # as above
                 level = below + ((below ^ parity) & 1)
                 offset = quantiser * quantiser_size + kind * per_class
                 weight = weights[at] if weighted else _1
