@@ -12,6 +12,7 @@ help:  ## List the targets
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m compress.kernels.cpu
 	touch $(STAMP)
 
 setup: $(STAMP)  ## Create .venv with everything in it

@@ -7,7 +7,8 @@ file is wanted or only its first layers; some get a new, right seal and right ch
 structure checks must hold alone; and of files with layers the index itself lies, about shapes,
 sizes and numbers. What counts as a failure: any error that is no `TernError` (warnings are errors,
 and memory is limited), a damaged file that decodes to anything but the original, a forged one that
-decodes to tensors of other shapes than its index says, or one that takes more than a minute.
+decodes to tensors of other shapes than its index says, one that takes more than a minute, and any
+file of which machine code and NumPy make different things.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.forged_layers import Parts, put_together, take_apart
-from compress import Compeft, Heads, Lossless, Rd, TernError, compress_adapter, decompress
+from compress import Compeft, Heads, Lossless, Rd, TernError, compress_adapter, decompress, loops
 from compress.container import Index
 from compress.container_read import TernFile
 from compress.layers import Layers, Unit
@@ -165,6 +166,15 @@ def lie_of_layers(described: Layers | None, rng: random.Random) -> Layers | None
 
 
 def attempt(raw: bytes, work: Path, number: int, *, layers: int | None = None) -> str | bytes:
+    """Decode one file by machine code and by NumPy; name the error, or give what came out."""
+    outcome = decode(raw, work, number, layers=layers)
+    with loops.only_numpy():
+        if outcome != decode(raw, work, number, layers=layers):
+            raise AssertionError(f"machine code and NumPy decode otherwise: {raw.hex()}")
+    return outcome
+
+
+def decode(raw: bytes, work: Path, number: int, *, layers: int | None) -> str | bytes:
     """Decode one file; name the error, or give the bytes that came out."""
     path, back = work / "x.tern", work / f"back-{number}.safetensors"
     path.write_bytes(raw)
@@ -186,8 +196,8 @@ def attempt(raw: bytes, work: Path, number: int, *, layers: int | None = None) -
     return decoded
 
 
-def one_seed(work: Path, rng: random.Random, outcomes: Counter[str]) -> None:
-    """Make a right file and try changed ones."""
+def one_seed(work: Path, rng: random.Random, outcomes: Counter[str], *, changes: int = 100) -> None:
+    """Make a right file and try so many changed ones of every kind."""
     data = seed_file(work, rng.randrange(1 << 30))
     parts = take_apart(work / "seed.tern")
     layered = bool(parts.layers)
@@ -195,7 +205,7 @@ def one_seed(work: Path, rng: random.Random, outcomes: Counter[str]) -> None:
     right |= {n: attempt(data, work, 0, layers=n) for n in range(1, len(parts.layers) + 1)}
     if not all(isinstance(decoded, bytes) for decoded in right.values()):
         raise AssertionError(f"a right file is refused: {data.hex()}")
-    for number in range(100):
+    for number in range(changes):
         layers = rng.choice(list(right))
         changed = mutate(data, rng) if rng.random() < 0.7 else cut(data, rng)
         outcome = attempt(changed, work, number, layers=layers)
@@ -222,6 +232,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     warnings.simplefilter("error")
+    loops.compile_all()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     rng = random.Random(options.seed)
     outcomes: Counter[str] = Counter()

@@ -1,8 +1,9 @@
 """Choose who runs loops over symbols: machine code where Numba is installed, or NumPy.
 
 Both give the same integers and the same bits of floats. Loading machine code takes a third of a
-second (and seconds the very first time, when it is compiled and kept for later). So NumPy takes the
-first symbols of a process, until they are so many that loading would have paid.
+second, and compiling it, once on a machine, ten. So NumPy takes the first symbols of a process,
+until they are so many that machine code would have paid. `python -m compress.kernels.cpu`
+compiles everything beforehand.
 """
 
 from __future__ import annotations
@@ -12,19 +13,21 @@ import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 _MODULES = ("rans", "planes", "viterbi", "halves")
-#: Symbols that NumPy takes about as long for as loading takes.
-WORTH = 1 << 21
+#: Symbols that NumPy takes about as long for as loading takes, and as compiling takes.
+WORTH_LOADING, WORTH_COMPILING = 1 << 21, 1 << 26
 
 
 class _Choice:
-    """Remember what was left to NumPy, and whether machine code may be used at all."""
+    """Remember how many symbols came, what is loaded, and whether it may be used at all."""
 
     allowed = True
-    loaded = False
     taken = 0
+    loaded: ClassVar[dict[str, ModuleType]] = {}
 
 
 def machine_code(name: str, *, symbols: int) -> ModuleType | None:
@@ -34,22 +37,29 @@ def machine_code(name: str, *, symbols: int) -> ModuleType | None:
         name: of the module in `compress/kernels/cpu`.
         symbols: how many the loop is about to take.
     """
-    if not _Choice.allowed or not symbols or not _installed():
-        return None
-    if not _Choice.loaded:
-        _Choice.taken += symbols
-        if _Choice.taken < WORTH:
-            return None
+    expect(symbols)
+    return _Choice.loaded.get(name) if _Choice.allowed and symbols else None
+
+
+def expect(symbols: int) -> None:
+    """Say that so many symbols are about to come, which may be reason to load machine code."""
+    _Choice.taken += symbols
+    if not _Choice.loaded and _Choice.taken >= _worth():
         load()
-    return _module(name)
 
 
 def load() -> None:
-    """Load all machine code now, as who is about to run loops many times should."""
-    if _Choice.allowed and _installed():
-        for name in _MODULES:
-            _module(name)
-        _Choice.loaded = True
+    """Load all machine code now.
+
+    Where Numba does not go with this NumPy, or finds no folder for what it compiled, NumPy goes on.
+    """
+    if _Choice.allowed and not _Choice.loaded and _installed():
+        try:
+            _Choice.loaded = {
+                name: importlib.import_module(f"compress.kernels.cpu.{name}") for name in _MODULES
+            }
+        except (ImportError, RuntimeError):
+            _Choice.allowed = False
 
 
 @contextmanager
@@ -68,5 +78,14 @@ def _installed() -> bool:
 
 
 @cache
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"compress.kernels.cpu.{name}")
+def _worth() -> int:
+    """Give the symbols from which machine code pays: fewer if it has been compiled before."""
+    compiled = Path(__file__).parent / "kernels" / "cpu" / "__pycache__"
+    return WORTH_LOADING if any(compiled.glob("planes.*.nbi")) else WORTH_COMPILING
+
+
+def compile_all() -> None:
+    """Compile all machine code that this machine has not compiled before."""
+    load()
+    for module in _Choice.loaded.values():
+        module.compile_all()

@@ -29,6 +29,8 @@ from compress.reports import HeadReport, LayerReport
 from compress.result import Written
 from compress.task_vector import Part
 
+#: About how often every value is coded or decoded, all attempts and layers together.
+_PASSES = 30
 #: How often the search is repeated with a margin, and how much that is beyond what was missed.
 _TRIALS, _SAFE = 3, 1.0005
 #: Who is further off than this asked for what cannot be had.
@@ -78,7 +80,7 @@ def write(job: Job, method: Rd, path: Path) -> Written:
         OptionError: an option does not fit the adapter.
         SourceError: the file of second moments is not valid.
     """
-    loops.load()
+    loops.expect(_PASSES * job.vector.size)
     plan = _plan(job, method)
     search = Search(
         modules=plan.components,

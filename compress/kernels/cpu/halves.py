@@ -36,3 +36,8 @@ def narrow(values: Array, out: Array) -> None:
         rounded = small if size < _NORMAL else normal
         rounded = _INFINITY if size >= _BEYOND else rounded
         out[at] = rounded | np.uint32(sign >> _16)
+
+
+def compile_all() -> None:
+    """Compile everything here for the types that it is used with."""
+    narrow(np.ones(1, np.float32), np.zeros(1, np.uint16))

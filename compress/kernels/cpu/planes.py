@@ -17,6 +17,7 @@ from compress.rate_distortion.trellis import FOLLOWING
 
 #: Bounds of the nine symbols of a context, 0 and 4096 among them.
 BOUNDS = 10
+_SYMBOLS = BOUNDS - 1
 _LOW, _MASK, _SHIFT = np.uint32(LOW), np.uint32(ONE - 1), np.uint32(BITS)
 _WORD_BITS = np.uint32(16)
 _1, _2, _3, _6, _9 = (np.uintp(n) for n in (1, 2, 3, 6, 9))
@@ -41,7 +42,8 @@ def contexts(
         first, last = pair_bounds[number], pair_bounds[number + 1]
         row, above = out[first:last], levels[2 * first : 2 * last]
         if count == 1:
-            row[:] = base
+            for pair in range(row.size):
+                row[pair] = base
             continue
         even = np.int32(count == 3)
         one_step, step = np.int32(count * states), np.int32(states)
@@ -154,3 +156,16 @@ def values(levels: Array, before: Array, out: Array) -> None:
         sign_two = (two >> 31) | np.int32(two != 0)
         out[2 * pair] = np.float32(2 * one - sign_one * (state & 1))
         out[2 * pair + 1] = np.float32(2 * two - sign_two * (between & 1))
+
+
+def compile_all() -> None:
+    """Compile everything here for the types that it is used with."""
+    levels, pairs, steps = np.zeros(2, np.int16), np.zeros(1, np.uint8), np.zeros(2, np.float32)
+    numbers, of_pair = np.zeros(2, np.int64), np.zeros(1, np.uint16)
+    contexts(levels, np.array([0, 1]), numbers[:1], np.ones(1, np.int64), 1, of_pair)
+    bounds, states = np.arange(BOUNDS, dtype=np.uint16), np.full(1, LOW, np.uint32)
+    following = np.zeros(_SYMBOLS, np.uint8)
+    words, lanes = np.zeros(2, np.uint16), numbers[:1]
+    decode_rows(states, words, lanes, 1, of_pair, bounds, following, pairs, pairs.copy())
+    put_digits(levels, pairs)
+    values(levels, pairs, steps)

@@ -106,3 +106,15 @@ def decode_rows(
                 x_row[lane] = np.uint32(x << _WORD_BITS) | word if empty else x
                 position += np.uintp(empty)
             at[group] = position
+
+
+def compile_all() -> None:
+    """Compile everything here for the types that it is used with."""
+    states, places = np.full(1, LOW, np.uint32), np.zeros(1, np.int64)
+    words, symbols = np.zeros(2, np.uint16), np.zeros(1, np.uint8)
+    widths, starts = np.full(1, 1 << 4, np.uint32), np.zeros(1, np.uint32)
+    for index in (symbols, np.zeros(1, np.uint32)):
+        encode_rows(states, index, widths, starts, 4, words, words.copy())
+    slots, of_slots = np.full(1 << 4, 1 << 4, np.uint32), np.zeros(1 << 4, np.uint8)
+    for contexts in (symbols, np.zeros(1, np.uint16)):
+        decode_rows(states, words, places, 1, contexts, slots, of_slots, 4, symbols)

@@ -94,8 +94,9 @@ def _forward(
     sizes, counted = np.empty(width, np.float32), np.ones(width, np.float32)
     picked, below = np.empty(width, np.int32), np.empty(width, np.int32)
     paid = np.empty((2, width), np.float32)
-    totals[:] = np.float32(1e30)
-    totals[0] = np.float32(0)
+    for state in range(STATES):
+        for lane in range(width):
+            totals[state, lane] = np.float32(1e30) if state else np.float32(0)
     for row in range(choices.shape[0]):
         begin = 2 * (row * lanes + first)
         here = max(0, min(width, (targets.size - begin) // 2))
@@ -126,8 +127,18 @@ def _forward(
                 start = stop
             _step(totals, costs, fresh, picked, choices[row, column], here)
             if column == 0 and row % _NORMALISE_EVERY == 0:
-                for lane in range(width):
-                    totals[:, lane] -= totals[:, lane].min()
+                _bring_down(totals)
+
+
+@njit(cache=True, nogil=True)
+def _bring_down(totals: Array) -> None:
+    """Take from the totals of every lane, float32 [8, block], the least of them."""
+    for lane in range(totals.shape[1]):
+        least = totals[0, lane]
+        for state in range(1, STATES):
+            least = min(least, totals[state, lane])
+        for state in range(STATES):
+            totals[state, lane] -= least
 
 
 @njit(cache=True, nogil=True)
@@ -157,7 +168,8 @@ def _branches(
     """
     low_rates, high_rates, nothing = paid[0], paid[1], rates[0]
     for at in range(sizes.size):
-        below[at] = np.int32(min(np.float32(sizes[at] + lift) * _HALF, most))
+        half = np.float32(sizes[at] + lift) * _HALF
+        below[at] = np.int32(half if half < most else most)  # noqa: FURB136  # NaN becomes the most
     for at in range(sizes.size):
         level = np.uintp(below[at])
         low_rates[at], high_rates[at] = rates[level], rates[level + np.uintp(1)]
@@ -188,7 +200,8 @@ def _step(
         choices: uint8 [at least here], filled.
         here: how many lanes.
     """
-    picked[:here] = 0
+    for lane in range(here):
+        picked[lane] = 0
     for state in range(STATES):
         one, two = totals[_BEFORE[state, 0]], totals[_BEFORE[state, 1]]
         to_one, to_two = costs[_ROWS[state, 0]], costs[_ROWS[state, 1]]
@@ -198,7 +211,10 @@ def _step(
             second = right < left
             best[lane] = right if second else left
             picked[lane] |= bit if second else np.int32(0)
-    totals[:, :here] = fresh[:, :here]
+    for state in range(STATES):
+        total, best = totals[state], fresh[state]
+        for lane in range(here):
+            total[lane] = best[lane]
     for lane in range(here):
         choices[lane] = picked[lane]
 
@@ -237,7 +253,10 @@ def _backward(
     weighted = weights.size > 0
     ends = np.empty(width, np.int64)
     for lane in range(width):
-        ends[lane] = totals[:, lane].argmin()
+        ends[lane] = 0
+        for state in range(1, STATES):
+            if totals[state, lane] < totals[ends[lane], lane]:
+                ends[lane] = state
     for row in range(choices.shape[0] - 1, -1, -1):
         begin = 2 * (row * lanes + first)
         for column in range(1, -1, -1):
@@ -252,7 +271,8 @@ def _backward(
                 size, kind = np.float32(abs(targets[at])), np.int32(classes[at])
                 lift = np.float32(quantiser)
                 half = np.float32(size + lift) * _HALF
-                below = np.int32(min(half, np.float32(largest[kind] - _1)))
+                most = np.float32(largest[kind] - _1)
+                below = np.int32(half if half < most else most)  # noqa: FURB136  # as above
                 level = below + ((below ^ parity) & 1)
                 offset = quantiser * quantiser_size + kind * per_class
                 weight = weights[at] if weighted else _1
@@ -281,3 +301,12 @@ def walk(levels: Array, lanes: int, out: Array) -> None:
             state = np.int64(FOLLOWING[np.uintp(2 * state + (np.int64(levels[at]) & 1))])
             out[at + 1] = state
             states[lane] = FOLLOWING[np.uintp(2 * state + (np.int64(levels[at + 1]) & 1))]
+
+
+def compile_all() -> None:
+    """Compile everything here for the types that it is used with."""
+    targets, classes = np.zeros(2, np.float32), np.zeros(2, np.uint8)
+    rates, largest = np.ones((2, 1, 2), np.float32), np.ones(1, np.float32)
+    levels = np.zeros(2, np.int16)
+    search(targets, classes, rates, largest, targets[:0], 1, levels)
+    walk(levels, 1, np.zeros(2, np.uint8))

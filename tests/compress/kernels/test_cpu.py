@@ -155,6 +155,7 @@ def test_every_float16_and_what_lies_between_rounds_as_numpy_does() -> None:
 
 
 def test_few_symbols_load_no_compiler() -> None:
+    loops.compile_all()  # from now on it is compiled
     program = (
         "import sys, numpy as np; from compress import rans; "
         "t = rans.Tables(4, np.array([[8, 8]], np.uint32)); "
@@ -162,5 +163,22 @@ def test_few_symbols_load_no_compiler() -> None:
         "assert 'numba' not in sys.modules; "
         "rans.encode(np.zeros(1 << 21, np.uint8), None, t, lanes=64); "
         "assert 'numba' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(
+    "failure", ["ImportError('numpy is too new')", "RuntimeError('no folder')"]
+)
+def test_numpy_goes_on_where_numba_cannot(failure: str) -> None:
+    """Numba refuses versions of NumPy, and wants a folder that it may write to."""
+    program = (
+        "import importlib, numpy as np; from compress import loops, rans\n"
+        f"def refuse(name): raise {failure}\n"
+        "importlib.import_module = refuse\n"
+        "loops.load()\n"
+        "symbols, tables = np.zeros(100, np.uint8), rans.Tables(4, np.array([[8, 8]], np.uint32))\n"
+        "states, words = rans.encode(symbols, None, tables, lanes=8)\n"
+        "assert not rans.decode(states, words, None, tables, count=100).any()"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
