@@ -58,7 +58,8 @@ class _Spread:
         record: the first of them.
         at: where the tensor begins.
         length: of a row or a column.
-        count: how many there are.
+        count: how many are written; the rest is zero before.
+        rank: how many the tensor has.
         added: whether something is added to them.
     """
 
@@ -66,6 +67,7 @@ class _Spread:
     at: int
     length: int
     count: int
+    rank: int
     added: bool = False
 
 
@@ -75,11 +77,13 @@ class FactorPlan:
 
     Attributes:
         size: values in the buffer of all tensors.
+        zeroed: whether the buffer must hold zeros before, because not all of it is written.
         tensors: number of every tensor in the order of all, where it begins, and what it is.
         added: what is added to the records of vectors that begin at another value than zero.
     """
 
     size: int = 0
+    zeroed: bool = False
     tensors: list[tuple[int, int, Stored]] = field(default_factory=list)
     added: dict[int, float] = field(default_factory=dict)
     _records: int = 0
@@ -95,19 +99,26 @@ class FactorPlan:
         self.size += -(-tensor.info.size // ALIGNMENT) * ALIGNMENT
         return at
 
-    def add_rows(self, at: int, length: int, count: int) -> int:
-        """Write the rows of a tensor; give the record of the first."""
-        self._rows.append(_Spread(self._records, at, length, count))
-        return self._take(count)
+    def add_rows(self, at: int, length: int, ranks: tuple[int, int]) -> int:
+        """Write the rows of a tensor, `ranks` described and in all; give the first's record."""
+        return self._add(self._rows, at, length, ranks)
 
-    def add_columns(self, at: int, length: int, count: int) -> int:
-        """Write the columns of a tensor; give the record of the first."""
-        self._columns.append(_Spread(self._records, at, length, count))
+    def add_columns(self, at: int, length: int, ranks: tuple[int, int]) -> int:
+        """Write the columns of a tensor, likewise."""
+        return self._add(self._columns, at, length, ranks)
+
+    def _add(self, spreads: list[_Spread], at: int, length: int, ranks: tuple[int, int]) -> int:
+        described, rank = ranks
+        # Work must not grow with a rank that costs a file nothing to claim.
+        count = rank if rank <= MOST_WIDE else described
+        self.zeroed |= count < rank
+        if count:
+            spreads.append(_Spread(self._records, at, length, count, rank))
         return self._take(count)
 
     def add_vector(self, at: int, length: int, initial: float) -> int:
         """Write a vector, to which its initial value is added; give its record."""
-        self._rows.append(_Spread(self._records, at, length, 1, added=True))
+        self._rows.append(_Spread(self._records, at, length, 1, 1, added=True))
         self.added[self._records] = initial
         return self._take(1)
 
@@ -151,7 +162,7 @@ class FactorPlan:
         for spread in self._columns:
             wide = not odd[spread.record : spread.record + spread.count].any()
             width = min(MOST_WIDE, 1 << (spread.count - 1).bit_length())
-            groups.setdefault((width, wide, spread.count == width), []).append(spread)
+            groups.setdefault((width, wide, spread.rank == width), []).append(spread)
         return [
             Launch(*key, _columns(spreads, key[0]) if key[0] else _rows(spreads))
             for key, spreads in sorted(groups.items())
@@ -168,7 +179,7 @@ def plan_factors(segments: Sequence[Coded], places: Sequence[Place]) -> dict[str
     number = 0
     for coded, place in zip(segments, places, strict=True):
         for module, parts in zip(coded.modules, coded.parts, strict=True):
-            records = _plan_module(plans, number, module)
+            records = _plan_module(plans, number, module, len(parts))
             number += len(records)
             # u goes to B, v to A; a vector alone has but one
             for row, (gain, starts) in enumerate(parts):
@@ -180,7 +191,7 @@ def plan_factors(segments: Sequence[Coded], places: Sequence[Place]) -> dict[str
 
 
 def _plan_module(
-    plans: dict[str, FactorPlan], number: int, module: Described
+    plans: dict[str, FactorPlan], number: int, module: Described, described: int
 ) -> list[tuple[FactorPlan, int]]:
     """Plan the tensors of one module; give by vector of a component where its records begin."""
     if module.a is None:
@@ -190,8 +201,9 @@ def _plan_module(
         return [(plan, plan.add_vector(at, module.b.info.size, initial))]
     d_out, d_in = module.sizes
     of_a, of_b = _plan_of(plans, module.a), _plan_of(plans, module.b)
-    rows = of_a.add_rows(of_a.place(number, module.a), d_in, module.rank)
-    columns = of_b.add_columns(of_b.place(number + 1, module.b), d_out, module.rank)
+    ranks = described, module.rank
+    rows = of_a.add_rows(of_a.place(number, module.a), d_in, ranks)
+    columns = of_b.add_columns(of_b.place(number + 1, module.b), d_out, ranks)
     return [(of_b, columns), (of_a, rows)]
 
 
@@ -202,7 +214,7 @@ def _plan_of(plans: dict[str, FactorPlan], tensor: Stored) -> FactorPlan:
 
 def _rows(spreads: Sequence[_Spread]) -> Array:
     """Cut the rows of tensors into blocks: the table of a launch."""
-    record, at, length, count, added = _fields(spreads)
+    record, at, length, count, _, added = _fields(spreads)
     blocks = -(-length // ROW_BLOCK)
     tensor, place = _unrolled(count * blocks)
     row, block = np.divmod(place, blocks[tensor])
@@ -218,7 +230,7 @@ def _rows(spreads: Sequence[_Spread]) -> Array:
 
 def _columns(spreads: Sequence[_Spread], width: int) -> Array:
     """Cut the columns of tensors into tiles: the table of a launch."""
-    record, at, length, count, _ = _fields(spreads)
+    record, at, length, count, rank, _ = _fields(spreads)
     tiles = -(-count // width)
     tensor, place = _unrolled(tiles * -(-length // COLUMN_BLOCK))
     block, tile = np.divmod(place, tiles[tensor])
@@ -226,14 +238,14 @@ def _columns(spreads: Sequence[_Spread], width: int) -> Array:
         record[tensor] + tile * width,
         at[tensor] + tile * width,
         np.minimum(width, count[tensor] - tile * width),
-        count[tensor],
+        rank[tensor],
         block * COLUMN_BLOCK,
     )
     return np.stack(columns, axis=1)
 
 
 def _fields(spreads: Sequence[_Spread]) -> Array:
-    rows = [(one.record, one.at, one.length, one.count, one.added) for one in spreads]
+    rows = [(one.record, one.at, one.length, one.count, one.rank, one.added) for one in spreads]
     return np.array(rows, np.int64).T
 
 

@@ -41,6 +41,7 @@ class _Part:
     Attributes:
         dtype: the type that kernels write.
         size: values in the buffer of all tensors.
+        zeroed: whether the buffer must hold zeros before.
         tensors: number of every tensor in the order of all, where it begins, and what it is.
         sources: int64 [records, 2], as `_write_rows` takes them.
         factors: float32 [records, 3].
@@ -49,6 +50,7 @@ class _Part:
 
     dtype: torch.dtype
     size: int
+    zeroed: bool
     tensors: Sequence[tuple[int, int, Stored]]
     sources: torch.Tensor
     factors: torch.Tensor
@@ -83,6 +85,7 @@ def _upload(plan: FactorPlan, dtype: torch.dtype, device: str) -> _Part:
     return _Part(
         dtype=dtype,
         size=plan.size,
+        zeroed=plan.zeroed,
         tensors=plan.tensors,
         sources=integers_on_device(sources.reshape(-1), device),
         factors=integers_on_device(factors.reshape(-1), device).view(torch.float32),
@@ -105,7 +108,10 @@ def write_factors(levels: torch.Tensor, batch: FactorBatch) -> list[torch.Tensor
         TernDamagedError: a value does not fit its type.
     """
     buffers = [
-        torch.empty(part.size, dtype=part.dtype, device=levels.device) for part in batch.parts
+        (torch.zeros if part.zeroed else torch.empty)(
+            part.size, dtype=part.dtype, device=levels.device
+        )
+        for part in batch.parts
     ]
     faults = [
         _launch(levels, part, values, launch)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from compress.dtypes import bit_view
 from compress.errors import OptionError, TernDamagedError
-from compress.kernels import plane_batches, planes
+from compress.kernels import factor_plans, plane_batches, planes
 from compress.kernels.backend import KernelBackend
 from compress.numpy_backend import NumpyBackend
 from compress.rate_distortion import segment
@@ -131,6 +131,17 @@ def test_every_shape_of_factors(rank: int, sizes: tuple[int, int], kernels: Kern
     """Only the factors take time here: a module of rank 65 has two components and zeros."""
     module = Module(sizes, (4, 2)[:rank], rank=rank, dtypes=("BF16", "F16"))
     check([coded_segment([module], lanes=1 << 12)], kernels)
+
+
+def test_a_claimed_rank_makes_no_work(kernels: KernelBackend) -> None:
+    """What nothing describes is zero, and no program is started and no record kept for it."""
+    claimed = coded_segment([Module((1, 1), (2,), rank=1 << 16, dtypes=("F32", "F32"))])
+    batch = plane_batches.upload([claimed], "cpu")
+    (plan,) = factor_plans.plan_factors([claimed], batch.places).values()
+    sources, _ = plan.records()
+    assert len(sources) == 2
+    assert sum(len(launch.table) for launch in plan.launches(sources)) == 2
+    check([claimed, coded_segment([Module((4, 3), (), rank=100)])], kernels)
 
 
 @pytest.mark.parametrize("gain", [1e-38, 1e-44, 1e-5, 6e-8])
