@@ -5,7 +5,7 @@
 
 Without a CUDA device nothing is measured. What the table says is explained in `NOTES`, which goes
 to `results/kernels.md` with it. Encoding the layers takes most of the time; with `--encoded` files
-are kept in a folder, and found there the next time.
+are kept in a folder, and found there the next time: they can be made where there is no GPU.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import torch
-from safetensors.numpy import save_file
 
 # A script finds only its own folder; the rooms are beside it.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -51,6 +50,7 @@ from compress.numpy_backend import NumpyBackend
 from compress.rate_distortion import decoder
 from compress.rate_distortion.decoder import Coded
 from compress.rate_distortion.planes import read_planes
+from compress.tensor_file import TensorInfo, TensorWriter
 
 RESULTS = Path(__file__).resolve().parent / "results"
 DEVICE = "cuda"
@@ -200,7 +200,10 @@ def encode_blocks(bits: float, folder: Path) -> Path:
             tensors[f"{module}.lora_B.weight"] = b.astype(ml_dtypes.bfloat16)
     with tempfile.TemporaryDirectory() as work:
         source = Path(work) / "adapter.safetensors"
-        save_file(tensors, source)
+        infos = [TensorInfo(name, "BF16", values.shape) for name, values in tensors.items()]
+        with TensorWriter(source, infos, metadata={}) as writer:
+            for name, values in tensors.items():
+                writer.write(name, values.tobytes())
         compress_adapter(source, path, method=Rd(bits=bits))
     return path
 
@@ -288,7 +291,8 @@ def main() -> None:
     parser.add_argument("--encoded", type=Path, help="a folder that keeps what was encoded")
     options = parser.parse_args()
     if not torch.cuda.is_available():
-        print("no device: torch sees no CUDA device; nothing was measured")
+        made = list(encoded_layers(options.encoded)) if options.encoded else []
+        print(f"no device: torch sees no CUDA device; {len(made)} files encoded, nothing measured")
         return
     count = options.millions << 20
     copy = copy_bandwidth(4 * count)
