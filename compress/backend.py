@@ -200,13 +200,20 @@ def decode_layers(
             yield tensor, backend.on_host(values)
 
 
-def batches(segments: Iterable[Coded]) -> Iterator[list[Coded]]:
-    """Gather segments that are decoded at one time: many keep a GPU busy, too many do not fit."""
+def batches(segments: Iterable[Coded], *, values: int | None = None) -> Iterator[list[Coded]]:
+    """Gather segments that are decoded at one time: many keep a GPU busy, too many do not fit.
+
+    Args:
+        segments: those of one file or of many.
+        values: how many their tensors may have together, unless one alone has more; None means
+            `BATCH_VALUES`.
+    """
+    most = BATCH_VALUES if values is None else values
     batch: list[Coded] = []
     held = 0
     for coded in segments:
-        size = sum(tensor.info.size for tensor in coded.tensors) + coded.layout.size
-        if batch and held + size > BATCH_VALUES:
+        size = sum(tensor.info.size for tensor in coded.tensors)
+        if batch and held + size > most:
             yield batch
             batch, held = [], 0
         batch.append(coded)

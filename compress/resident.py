@@ -25,6 +25,8 @@ from compress.task_vector import Initial
 from compress.tensor_file import TensorInfo
 
 Tensors = dict[str, Vector]
+#: Values that are decoded at one time; they stay in memory anyway. Kernels count to 2³⁰.
+_VALUES_TOGETHER = (1 << 30) - (1 << 24)
 _DTYPES: dict[str, np.dtype[np.generic]] = WEIGHT_DTYPES | {
     "BOOL": np.dtype(np.bool_),
     "C64": np.dtype(np.complex64),
@@ -89,7 +91,7 @@ def _add_layers(terns: Sequence[TernFile], backend: Backend, found: Sequence[Ten
             segments += decoder.read(tern)
             owners += [tensors] * (len(segments) - len(owners))
     at = iter(owners)
-    for batch in backends.batches(segments):
+    for batch in backends.batches(segments, values=_VALUES_TOGETHER):
         values = iter(backend.decode_layers(batch))
         for coded in batch:
             owner = next(at)

@@ -4,5 +4,5 @@ Meaning lives in the reference (`compress/x.py`), speed in `compress/kernels/x.p
 import torch and Triton, and nothing imports them but `compress/backend.py`, by device. A kernel
 reads and writes floats as the integers that their bits are: selection and signs need no more,
 bfloat16 is then right in Triton's interpreter too, and equal means equal bit for bit. Start at
-`entropy.py` (decoding) or `sparsify.py` (thresholds).
+`entropy.py` (decoding trits), `planes.py` (decoding layers) or `sparsify.py` (thresholds).
 """

@@ -13,13 +13,12 @@ import numpy as np
 
 from compress.container import Stored
 from compress.dtypes import Array
+from compress.kernels.factor_tables import Launch, Spread, cut_columns, cut_rows
 from compress.kernels.plane_batches import Place
 from compress.kernels.restore import STORAGE
 from compress.rate_distortion.decoder import Coded, Described
 from compress.task_vector import Initial
 
-ROW_BLOCK = 1024
-COLUMN_BLOCK = 256
 #: Columns to a program at most.
 MOST_WIDE = 64
 #: Every tensor begins at a multiple of this many values.
@@ -29,46 +28,6 @@ WIDE = 8
 _NOWHERE = -1
 #: What has no kernel is written as float32 and rounded by the reference.
 _OTHERS = "F32"
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """Hold the programs of one launch.
-
-    Attributes:
-        width: columns to a program; 0 for rows.
-        wide: places are multiples of `WIDE`.
-        whole: all columns of a tensor are in one program, as many as `width`.
-        table: int64 [programs, 5]. Of rows: record, first value of the row, its length, first
-            value of the block within it, whether something is added. Of columns: first record, its
-            first value, columns, columns of the tensor, first row.
-    """
-
-    width: int
-    wide: bool
-    whole: bool
-    table: Array
-
-
-@dataclass(frozen=True, slots=True)
-class _Spread:
-    """Say how the records of one tensor, its rows or its columns, are spread.
-
-    Attributes:
-        record: the first of them.
-        at: where the tensor begins.
-        length: of a row or a column.
-        count: how many are written; the rest is zero before.
-        rank: how many the tensor has.
-        added: whether something is added to them.
-    """
-
-    record: int
-    at: int
-    length: int
-    count: int
-    rank: int
-    added: bool = False
 
 
 @dataclass(slots=True)
@@ -87,8 +46,8 @@ class FactorPlan:
     tensors: list[tuple[int, int, Stored]] = field(default_factory=list)
     added: dict[int, float] = field(default_factory=dict)
     _records: int = 0
-    _rows: list[_Spread] = field(default_factory=list)
-    _columns: list[_Spread] = field(default_factory=list)
+    _rows: list[Spread] = field(default_factory=list)
+    _columns: list[Spread] = field(default_factory=list)
     _told: list[tuple[int, int, float]] = field(default_factory=list)
     _found: list[tuple[Array, Array, Array]] = field(default_factory=list)
 
@@ -107,18 +66,18 @@ class FactorPlan:
         """Write the columns of a tensor, likewise."""
         return self._add(self._columns, at, length, ranks)
 
-    def _add(self, spreads: list[_Spread], at: int, length: int, ranks: tuple[int, int]) -> int:
+    def _add(self, spreads: list[Spread], at: int, length: int, ranks: tuple[int, int]) -> int:
         described, rank = ranks
         # Work must not grow with a rank that costs a file nothing to claim.
         count = rank if rank <= MOST_WIDE else described
         self.zeroed |= count < rank
         if count:
-            spreads.append(_Spread(self._records, at, length, count, rank))
+            spreads.append(Spread(self._records, at, length, count, rank))
         return self._take(count)
 
     def add_vector(self, at: int, length: int, initial: float) -> int:
         """Write a vector, to which its initial value is added; give its record."""
-        self._rows.append(_Spread(self._records, at, length, 1, 1, added=True))
+        self._rows.append(Spread(self._records, at, length, 1, 1, added=True))
         self.added[self._records] = initial
         return self._take(1)
 
@@ -155,7 +114,7 @@ class FactorPlan:
     def launches(self, sources: Array) -> list[Launch]:
         """Give all programs, those of tensors that are spread alike in one launch."""
         odd = np.asarray((np.where(sources == _NOWHERE, 0, sources) % WIDE).any(axis=1))
-        groups: dict[tuple[int, bool, bool], list[_Spread]] = {}
+        groups: dict[tuple[int, bool, bool], list[Spread]] = {}
         for spread in self._rows:
             wide = not odd[spread.record : spread.record + spread.count].any()
             groups.setdefault((0, wide, False), []).append(spread)
@@ -164,7 +123,7 @@ class FactorPlan:
             width = min(MOST_WIDE, 1 << (spread.count - 1).bit_length())
             groups.setdefault((width, wide, spread.rank == width), []).append(spread)
         return [
-            Launch(*key, _columns(spreads, key[0]) if key[0] else _rows(spreads))
+            Launch(*key, cut_columns(spreads, key[0]) if key[0] else cut_rows(spreads))
             for key, spreads in sorted(groups.items())
         ]
 
@@ -210,46 +169,3 @@ def _plan_module(
 def _plan_of(plans: dict[str, FactorPlan], tensor: Stored) -> FactorPlan:
     dtype = tensor.info.dtype if tensor.info.dtype in STORAGE else _OTHERS
     return plans.setdefault(dtype, FactorPlan())
-
-
-def _rows(spreads: Sequence[_Spread]) -> Array:
-    """Cut the rows of tensors into blocks: the table of a launch."""
-    record, at, length, count, _, added = _fields(spreads)
-    blocks = -(-length // ROW_BLOCK)
-    tensor, place = _unrolled(count * blocks)
-    row, block = np.divmod(place, blocks[tensor])
-    columns = (
-        record[tensor] + row,
-        at[tensor] + row * length[tensor],
-        length[tensor],
-        block * ROW_BLOCK,
-        added[tensor],
-    )
-    return np.stack(columns, axis=1)
-
-
-def _columns(spreads: Sequence[_Spread], width: int) -> Array:
-    """Cut the columns of tensors into tiles: the table of a launch."""
-    record, at, length, count, rank, _ = _fields(spreads)
-    tiles = -(-count // width)
-    tensor, place = _unrolled(tiles * -(-length // COLUMN_BLOCK))
-    block, tile = np.divmod(place, tiles[tensor])
-    columns = (
-        record[tensor] + tile * width,
-        at[tensor] + tile * width,
-        np.minimum(width, count[tensor] - tile * width),
-        rank[tensor],
-        block * COLUMN_BLOCK,
-    )
-    return np.stack(columns, axis=1)
-
-
-def _fields(spreads: Sequence[_Spread]) -> Array:
-    rows = [(one.record, one.at, one.length, one.count, one.rank, one.added) for one in spreads]
-    return np.array(rows, np.int64).T
-
-
-def _unrolled(counts: Array) -> tuple[Array, Array]:
-    """Number programs: which tensor each is of, and its place among those of the tensor."""
-    tensor = np.repeat(np.arange(len(counts)), counts)
-    return tensor, np.arange(len(tensor)) - np.repeat(np.cumsum(counts) - counts, counts)

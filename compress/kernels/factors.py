@@ -18,14 +18,8 @@ import triton.language as tl
 
 from compress.container import Stored
 from compress.errors import TernDamagedError
-from compress.kernels.factor_plans import (
-    COLUMN_BLOCK,
-    ROW_BLOCK,
-    WIDE,
-    FactorPlan,
-    Launch,
-    plan_factors,
-)
+from compress.kernels.factor_plans import WIDE, FactorPlan, plan_factors
+from compress.kernels.factor_tables import COLUMN_BLOCK, ROW_BLOCK, Launch
 from compress.kernels.plane_batches import Place
 from compress.kernels.restore import STORAGE
 from compress.kernels.tensors import KINDS, TORCH_DTYPES, integers_on_device

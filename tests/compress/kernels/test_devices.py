@@ -26,6 +26,7 @@ from compress import (
     compress_adapter,
     decode_tensors,
     decompress,
+    resident,
 )
 from compress import backend as backends
 from compress.container_read import TernFile
@@ -164,9 +165,11 @@ def test_batches_are_as_large_as_they_may_be(
     with TernFile(file) as tern:
         (coded,) = decoder.read(tern)
     assert [len(batch) for batch in backends.batches([coded] * 5)] == [5]
-    size = sum(tensor.info.size for tensor in coded.tensors) + coded.layout.size
+    size = sum(tensor.info.size for tensor in coded.tensors)
     monkeypatch.setattr(backends, "BATCH_VALUES", 2 * size)
     assert [len(batch) for batch in backends.batches([coded] * 5)] == [2, 2, 1]
+    assert [len(batch) for batch in backends.batches([coded] * 3, values=1)] == [1, 1, 1]
+    monkeypatch.setattr(resident, "_VALUES_TOGETHER", 2 * size)
     check_resident([file] * 3, tmp_path)
 
 
