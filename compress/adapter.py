@@ -44,6 +44,7 @@ class LoraSettings:
         alpha: `lora_alpha`, or None where it is absent.
         alpha_pattern: alpha by the end of the module's name.
         rank_stabilised: scale by √rank instead of rank (rsLoRA).
+        of_parameters: bare parameters are adapted too, such as all experts of a layer in one.
     """
 
     peft_type: str = ""
@@ -51,6 +52,7 @@ class LoraSettings:
     alpha: float | None = None
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
     rank_stabilised: bool = False
+    of_parameters: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ def parse_settings(config: bytes) -> LoraSettings:
         alpha=_number(values, "lora_alpha"),
         alpha_pattern=_number_table(values, "alpha_pattern"),
         rank_stabilised=values.get("use_rslora") is True,
+        of_parameters=bool(values.get("target_parameters")),
     )
 
 

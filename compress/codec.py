@@ -12,7 +12,7 @@ from compress.errors import OptionError
 from compress.job import Job, Method
 from compress.lossless import Lossless
 from compress.places import FOLDER_SUFFIX, LONE_SUFFIX, copy_files, new_file, new_folder
-from compress.rate_distortion import file as layered_file
+from compress.rate_distortion import trials
 from compress.rate_distortion.method import Rd
 from compress.reports import CompressionReport
 from compress.residual import open_differences, open_residual
@@ -137,4 +137,4 @@ def _write(job: Job, path: Path) -> Written:
         return compeft_file.write(job, job.method, path)
     if isinstance(job.method, Lossless):
         return lossless_file.write(job, path)
-    return layered_file.write(job, job.method, path)
+    return trials.write(job, job.method, path)

@@ -75,12 +75,20 @@ def split_key(name: str) -> tuple[str, Role]:
 def find_modules(weights: Weights, settings: LoraSettings) -> list[LoraModule]:
     """Pair up the factors, in alphabetical order of the modules.
 
-    Factors without a partner, and pairs whose inner sizes differ, are left out.
+    Left out are factors without a partner, pairs whose inner sizes differ (grouped convolutions),
+    and pairs whose ΔW is not their product: with a core between them (LoCon's ``lora_mid``), or of
+    many experts at a time (PEFT's `target_parameters`).
     """
     return [
         _module(name, {Role.A: a, Role.B: b}, weights, settings)
         for name, a, b in pair_up(weights.tensors.values())
+        if f"{name}.lora_mid.weight" not in weights.tensors and not _many(a, settings)
     ]
+
+
+def _many(a: TensorInfo, settings: LoraSettings) -> bool:
+    """Say whether a factor holds those of many experts, rank after rank."""
+    return settings.of_parameters and a.shape[0] != settings.rank
 
 
 def pair_up(tensors: Iterable[TensorInfo]) -> list[tuple[str, TensorInfo, TensorInfo]]:

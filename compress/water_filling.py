@@ -22,6 +22,8 @@ _BISECTION_ROUNDS = 80
 _INDEPENDENT = 1e-3
 #: Who costs this much of what it saves is left out; larger numbers only overflow.
 _WORTHLESS = 4.0
+#: The least error that has a logarithm.
+_TINY = 1e-300
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,8 @@ def fill(components: Spectrum, price: float) -> Filling:
     possible = (discriminant >= 0) & (a + b < 1) & (error_u < 1) & (error_v < 1)
     error_u, error_v = np.where(possible, error_u, 1.0), np.where(possible, error_v, 1.0)
     left = energy * (1 - (1 - error_u) * (1 - error_v))
-    bits = -(components.d_out * np.log2(error_u) + components.d_in * np.log2(error_v)) / 2
+    shares = np.maximum(error_u, _TINY), np.maximum(error_v, _TINY)
+    bits = -(components.d_out * np.log2(shares[0]) + components.d_in * np.log2(shares[1])) / 2
     kept = possible & (left + price * bits < energy)
     remaining = float(np.where(kept, left, components.energies).sum())
     return Filling(kept, float(bits[kept].sum()), remaining)

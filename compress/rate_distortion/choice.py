@@ -24,6 +24,8 @@ _LEAST_REACH = 1.6
 #: A sketch says this share of the energy of its module: an error of 0.9985, where 0.999 is erased.
 _SKETCHED = 0.004
 _SKETCH_SHARES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.35, 0.6, 1.0)
+#: Errors of a sketch count so much that no price changes it, and more with every effort.
+_EMPHASIS = 8.0
 #: What a value of a sketch aims at, in steps: the first level of a quantiser.
 _SKETCH_LEVEL = 2.0
 
@@ -36,13 +38,14 @@ class Chosen:
         described: what the file tells of it.
         column: its place in its module's components.
         targets: float32, by vector, what its values aim at, in steps.
-        sketched: it is there only so that its module is not erased.
+        emphasis: how much errors of a sketch count, which is there only so that its module is not
+            erased; 0 if it is none.
     """
 
     described: Component
     column: int
     targets: tuple[Array, ...]
-    sketched: bool = False
+    emphasis: float = 0.0
 
 
 def choose(module: Components, number: int, kept: Array, how: tuple[float, int]) -> list[Chosen]:
@@ -87,7 +90,8 @@ def sketch(module: Components, number: int, effort: float) -> list[Chosen]:
     rms = math.sqrt(float(np.mean(np.square(sketches[0][0]))))
     energy = round(2 * math.log2(rms) + math.log2(len(vectors[0])))
     targets = tuple(targets for targets, _ in sketches)
-    return [Chosen(Component(number, energy, module.sizes), 0, targets, sketched=True)]
+    told = Component(number, energy, module.sizes)
+    return [Chosen(told, 0, targets, emphasis=_EMPHASIS * effort)]
 
 
 def _largest(vector: Array, share: float) -> tuple[Array, float]:

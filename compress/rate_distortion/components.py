@@ -31,7 +31,7 @@ class Components:
         sigmas: float64 [n], their strengths in B A, above zero.
         left: float32 [d_out, n], unit columns.
         right: float32 [d_in, n], unit columns; None where components are one vector.
-        scale: what multiplies B A, as a magnitude.
+        scale: what multiplies B A, as a magnitude, and how much all of the module counts.
         left_weights: float32 [n], how much squared errors of a left vector count.
         right_weights: float32 [d_in], likewise of every value of the right vectors.
     """

@@ -27,8 +27,6 @@ from compress.water_filling import Spectrum, fill
 SEGMENT_PARAMETERS = 1 << 24
 #: A module of whose energy this much is left over counts as erased.
 _ERASED = 0.9975
-#: Errors of the few values of a sketch count so much that no price makes them zero.
-_SKETCH_WEIGHT = np.float32(8)
 #: How much more than just enough sketches say, from one trial to the next.
 _EFFORTS = (2.0, 6.0, 20.0)
 
@@ -39,22 +37,24 @@ class Options:
 
     Attributes:
         step: of the quantiser, in units of σ.
-        boosts: by module, how much finer than the step its vectors are described.
+        own_steps: by module, the coarsest step that it may have.
         unit: what gains are relative to.
         max_planes: how many planes the levels may take.
         keep_modules: keep something of every module.
+        most_components: keep so many of the worthwhile components, strongest first; None keeps all.
     """
 
     step: float
-    boosts: tuple[float, ...]
+    own_steps: tuple[float, ...]
     unit: Unit
     max_planes: int = MAX_PLANES
     keep_modules: bool = True
+    most_components: int | None = None
 
     @property
     def steps(self) -> tuple[float, ...]:
         """Give the step of every module."""
-        return tuple(self.step / boost for boost in self.boosts)
+        return tuple(min(self.step, own) for own in self.own_steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,7 @@ class Segment:
         entropy_bits: Shannon bound of its digits, given what each is coded with, and of its side.
         left_over: estimated energy, by module, that stays undescribed.
         kept: by module, how many components are described.
+        worthwhile: how many of them are no sketches.
     """
 
     first: int
@@ -78,6 +79,7 @@ class Segment:
     entropy_bits: float
     left_over: tuple[float, ...]
     kept: tuple[int, ...]
+    worthwhile: int
 
     @property
     def size_bytes(self) -> int:
@@ -125,11 +127,11 @@ def encode(
         learned: what earlier segments learned about classes; what these learn is added.
     """
     learned = {} if learned is None else learned
-    kept = _water_filled(modules, options)
+    kept, steps = _water_filled(modules, options), options.steps
     for first, last in split(modules):
         part = modules[first:last]
         chosen = [
-            _choose(module, number, (kept[first + number], options.steps[first + number]), options)
+            _choose(module, number, (kept[first + number], steps[first + number]), options)
             for number, module in enumerate(part)
         ]
         coded = _encode_segment(part, chosen, first, (options, learned))
@@ -165,12 +167,16 @@ def _erased(modules: Sequence[Components], coded: Segment) -> list[int]:
 
 def _water_filled(modules: Sequence[Components], options: Options) -> list[Array]:
     """Say, by module, which components are worth their bits: bool [n]."""
-    whole = spectrum(modules, options.boosts)
+    whole = spectrum(modules, [options.step / step for step in options.steps])
     if not len(whole.energies):
         return [np.zeros(0, np.bool_) for _ in modules]
-    filled = fill(whole, segment.PER_BIT * options.step**2)
+    kept = fill(whole, segment.PER_BIT * options.step**2).kept
+    if options.most_components is not None:
+        # about in the order in which they would come if bits became cheaper
+        strength = np.where(kept, whole.energies / (whole.d_out + whole.d_in), -1.0)
+        kept[np.argsort(-strength, kind="stable")[options.most_components :]] = False
     ends = np.cumsum([len(module.sigmas) for module in modules])
-    return np.split(filled.kept, ends[:-1])
+    return np.split(kept, ends[:-1])
 
 
 def _encode_segment(
@@ -185,7 +191,8 @@ def _encode_segment(
     left_over = [float(module.energies.sum()) for module in modules]
     if not chosen:
         written = side.write(side.Side((), (), ()), len(modules))
-        return Segment(first, len(modules), written, (), 0.0, tuple(left_over), (0,) * len(modules))
+        none = (0,) * len(modules)
+        return Segment(first, len(modules), written, (), 0.0, tuple(left_over), none, 0)
     targets, weights = _targets(modules, chosen, layout)
     coded = segment.encode(
         targets, layout, weights=weights, max_planes=options.max_planes, guess=learned
@@ -209,9 +216,10 @@ def _encode_segment(
         len(modules),
         side.write(told, len(modules)),
         coded.blocks,
-        coded.entropy_bits + side.entropy_bits(told),
+        coded.entropy_bits + side.entropy_bits(told, len(modules)),
         tuple(left_over),
         tuple(int(count) for count in kept),
+        sum(not one.emphasis for one in chosen),
     )
 
 
@@ -221,15 +229,15 @@ def _targets(
     """Lay out what is to be described, in steps, and how much its errors count."""
     targets = np.zeros(layout.size, np.float32)
     weighted = any(module.right_weights is not None for module in modules)
-    weighted |= any(one.sketched for one in chosen)
+    weighted |= any(one.emphasis for one in chosen)
     weights = np.ones(layout.size, np.float32) if weighted else None
     for one, starts in zip(chosen, layout.starts, strict=True):
         module = modules[one.described.module]
         for aims, start in zip(one.targets, starts, strict=True):
             targets[start : start + len(aims)] = aims
-            if weights is not None and one.sketched:
-                weights[start : start + len(aims)] = np.where(aims, _SKETCH_WEIGHT, 1)
-        if weights is not None and module.right_weights is not None and not one.sketched:
+            if weights is not None and one.emphasis:
+                weights[start : start + len(aims)] = one.emphasis
+        if weights is not None and module.right_weights is not None and not one.emphasis:
             u, v = starts
             weights[u : u + len(module.left)] = module.left_weights[one.column]
             weights[v : v + len(module.right_weights)] = module.right_weights

@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from compress import container, heads, loops
+from compress import container, heads
 from compress.container import Index, Stored, in_table_order
 from compress.container_read import TernFile
 from compress.container_write import LayeredParts, TernWriter, file_header
 from compress.dtypes import WEIGHT_DTYPES, Array, widen
 from compress.job import Job, Measured, copy_exact, metadata
 from compress.layers import MAX_LAYERS, Layers, Unit, digest
-from compress.lora import FACTORS, LoraModule, Role, find_modules
+from compress.lora import FACTORS, LoraModule, Role, find_modules, split_key
 from compress.measure import Energies
 from compress.rate_distortion import trim
+from compress.rate_distortion.attempts import Attempt
 from compress.rate_distortion.components import Components, of_factors, of_vector
 from compress.rate_distortion.decoder import MAX_VALUES
 from compress.rate_distortion.encoder import Segment
 from compress.rate_distortion.measuring import measure
 from compress.rate_distortion.method import Gain, Heads, Rd
-from compress.rate_distortion.moments import read_moments
-from compress.rate_distortion.search import Attempt, Search
+from compress.rate_distortion.moments import mean_moment, mean_of, read_moments
 from compress.reports import HeadReport, LayerReport
 from compress.result import Written
 from compress.task_vector import Part
 
-#: About how often every value is coded or decoded, all attempts and layers together.
-_PASSES = 30
-#: How often the search is repeated with a margin, and how much that is beyond what was missed.
-_TRIALS, _SAFE = 3, 1.0005
-#: Who is further off than this asked for what cannot be had.
-_HOPELESS = 1.02
+#: From 2 on a gain makes what is left worse than nothing.
+_MOST_GAIN = 1.5
 _HEAD_BITS = {Heads.INT8: 8, Heads.INT4: 4}
 #: A matrix beside the task vector that is smaller than this is not worth rounding.
 _SMALL_HEAD = 1024
@@ -73,32 +70,9 @@ class Plan:
 _DESCRIBED = {Role.A, Role.B, Role.OTHER}
 
 
-def write(job: Job, method: Rd, path: Path) -> Written:
-    """Compress the task vector of a job into a file.
-
-    Raises:
-        OptionError: an option does not fit the adapter.
-        SourceError: the file of second moments is not valid.
-    """
-    loops.expect(_PASSES * job.vector.size)
-    plan = _plan(job, method)
-    search = Search(
-        modules=plan.components,
-        method=method,
-        parameters=max(1, plan.parameters),
-        overhead=lambda segments: _overhead(job, plan, method, segments),
-        progress=job.vector.tell,
-    )
-    for _ in range(_TRIALS):
-        written = _write(job, plan, method, search.run(), path)
-        beyond = _beyond(job, method, written)
-        if beyond <= 1:
-            break
-        search = replace(search, margin=search.margin * beyond * _SAFE)
-    return replace(written, warnings=(*written.warnings, *_unmet(job, method, written)))
-
-
-def _write(job: Job, plan: Plan, method: Rd, attempt: Attempt, path: Path) -> Written:
+def write(job: Job, plan: Plan, method: Rd, attempt: Attempt, path: Path) -> Written:
+    """Write a file as one attempt describes the adapter, and measure what it decodes to."""
+    warnings = plan.warnings
     if method.trim_rank:
         rank = max((count for one in attempt.segments for count in one.kept), default=1)
         plan = trim.to_rank(job, plan, max(1, rank))
@@ -107,49 +81,15 @@ def _write(job: Job, plan: Plan, method: Rd, attempt: Attempt, path: Path) -> Wr
     draft.put(gain, _guess(draft.attempt))
     measured, errors = draft.measure()
     if method.gain is Gain.NORM and measured.delta and measured.delta.approximation:
-        gain = float((measured.delta.original / measured.delta.approximation) ** 0.5)
+        wanted = float((measured.delta.original / measured.delta.approximation) ** 0.5)
+        gain = min(wanted, _MOST_GAIN)
+        if wanted > gain:
+            told = f"too little is left for its norm to be matched: gain {gain}, not {wanted:.3g}"
+            warnings = (*warnings, told)
         draft.put(gain, errors)
         measured, errors = draft.measure()
     sizes = draft.put(gain, errors, measured)
-    return draft.written(gain, measured, errors, sizes)
-
-
-def _beyond(job: Job, method: Rd, written: Written) -> float:
-    """Give by what factor the file is beyond what was asked for; estimates may be a little off."""
-    beyond = 0.0
-    if method.bits is not None:
-        beyond = 8 * _lossy_bytes(written) / max(1.0, method.bits * job.vector.size)
-        return beyond if beyond < _HOPELESS else 0.0
-    if method.gain is Gain.NONE:
-        measured = written.measured
-        if method.max_error is not None and measured.delta is not None:
-            beyond = measured.delta.error / method.max_error
-        if method.max_module_error is not None:
-            worst = max((row.error or 0.0 for row in measured.rows), default=0.0)
-            beyond = max(beyond, worst / method.max_module_error)
-    return beyond if beyond < _HOPELESS else 0.0
-
-
-def _lossy_bytes(written: Written) -> int:
-    return sum(written.sizes[name] for name in ("header", container.INDEX, container.LAYERS))
-
-
-def _unmet(job: Job, method: Rd, written: Written) -> list[str]:
-    """Say what was asked for and is not reached."""
-    unmet, size = [], max(1, job.vector.size)
-    lossy = _lossy_bytes(written)
-    if method.bits is not None and 8 * lossy > method.bits * size:
-        unmet.append(
-            f"{method.bits:g} bits per parameter cannot be reached: names, config and something "
-            f"of every module take {8 * lossy / size:.3g}"
-        )
-    delta = written.measured.delta
-    worst = max((row.error or 0.0 for row in written.measured.rows), default=0.0)
-    limits = [(method.max_error, delta.error if delta else 0.0), (method.max_module_error, worst)]
-    for limit, error in limits:
-        if limit is not None and error > limit and method.gain is Gain.NONE:
-            unmet.append(f"an error of {limit:g} was asked for, {error:.4g} is reached")
-    return unmet
+    return replace(draft.written(gain, measured, errors, sizes), warnings=warnings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +107,10 @@ class _Draft:
         """Give the Shannon bound of the file's own symbols."""
         return sum(segment.entropy_bits for segment in self.attempt.segments)
 
+    @property
+    def _found(self) -> tuple[float, float]:
+        return self.attempt.options.step, self.attempt.error
+
     def put(
         self, gain: float, errors: Sequence[float], measured: Measured | None = None
     ) -> dict[str, int]:
@@ -174,7 +118,7 @@ class _Draft:
         job, plan = self.job, self.plan
         index = _index(job, plan)
         layered = _layers(self.attempt.segments, self.attempt.options.unit, gain, errors)
-        fields = settings(self.method, self.attempt.options.step, gain)
+        fields = settings(self.method, self._found, gain)
         fields[container.SHANNON] = f"{self.entropy_bits / 8:.0f}"
         told = metadata(job, container.RD, fields, measured or _NOTHING)
         with TernWriter(self.path) as writer:
@@ -206,7 +150,7 @@ class _Draft:
         ends = np.cumsum([len(layer) for layer in _layer_bytes(self.attempt.segments)])
         return Written(
             method=container.RD,
-            settings=settings(self.method, self.attempt.options.step, gain),
+            settings=settings(self.method, self._found, gain),
             measured=measured,
             sizes=sizes,
             shannon_bytes=self.entropy_bits / 8,
@@ -217,18 +161,24 @@ class _Draft:
         )
 
 
-def settings(method: Rd, step: float, gain: float) -> dict[str, str]:
-    """Tell what was asked for and what was chosen, as the metadata holds it."""
+def settings(method: Rd, found: tuple[float, float], gain: float) -> dict[str, str]:
+    """Tell what was asked for and what was chosen, as the metadata holds it.
+
+    Args:
+        method: what was asked for.
+        found: the step, and the error as the search weights it.
+        gain: on all of ΔW.
+    """
     asked = {"bits": method.bits, "max_error": method.max_error, "asked_layers": method.layers}
     asked["max_module_error"] = method.max_module_error
     fields = {name: f"{value:.12g}" for name, value in asked.items() if value is not None}
-    fields["step"] = f"{step:.6g}"
+    fields["step"] = f"{found[0]:.6g}"
     if gain != 1.0:
         fields["gain"] = f"{gain:.6g}"
     if method.heads is not Heads.EXACT:
         fields["heads"] = method.heads.value
     if method.moments is not None:
-        fields["calibrated"] = "true"
+        fields |= {"calibrated": "true", "weighted_error": f"{found[1]:.4f}"}
     return fields
 
 
@@ -293,7 +243,7 @@ def _index(job: Job, plan: Plan) -> Index:
     )
 
 
-def _overhead(job: Job, plan: Plan, method: Rd, segments: Sequence[Segment]) -> int:
+def overhead(job: Job, plan: Plan, method: Rd, segments: Sequence[Segment]) -> int:
     """Count the bytes of header and index of a file with these segments."""
     errors = _UNKNOWN_ERRORS[: max((len(segment.blocks) for segment in segments), default=0)]
     layered = replace(
@@ -308,7 +258,9 @@ def _overhead(job: Job, plan: Plan, method: Rd, segments: Sequence[Segment]) -> 
     sizes |= {container.LAYERS: 99999} if segments else {}
     gain = 1.0 if method.gain is Gain.NONE else 1.23456
     entropy = sum(segment.entropy_bits for segment in segments)
-    fields = settings(method, 0.0123456, gain) | {container.SHANNON: f"{entropy / 8:.0f}"}
+    fields = settings(method, (0.0123456, 0.12345), gain) | {
+        container.SHANNON: f"{entropy / 8:.0f}"
+    }
     told = metadata(job, container.RD, fields, _LONG)
     return len(index) + container.SEAL_BYTES + len(file_header(sizes, told))
 
@@ -318,16 +270,23 @@ _UNKNOWN_ERRORS = (0.123456789, 0.987654321, 0.456789123, 0.314159265) * 2
 _LONG = Measured((), Energies(1.0, 1.0, 0.999), None, 0)
 
 
-def _plan(job: Job, method: Rd) -> Plan:
+def make_plan(job: Job, method: Rd) -> Plan:
+    """Decide what is described and what is kept.
+
+    Raises:
+        OptionError: an option does not fit the adapter.
+        SourceError: the file of second moments is not valid.
+    """
     names = job.names
     found = find_modules(job.source.weights, job.source.settings)
     modules = [m for m in found if {m.a, m.b} <= names and _fits(job, m)]
     factors = {name for module in modules for name in (module.a, module.b)}
-    refused = [module.name for module in found if module not in modules]
-    skipped = {name for module in found if module not in modules for name in (module.a, module.b)}
-    vectors = [p for p in job.vector.parts if p.info.name not in factors | skipped]
+    others = [part for part in job.vector.parts if part.info.name not in factors]
+    stray = [part for part in others if split_key(part.info.name)[1] in FACTORS]
+    vectors = [part for part in others if part not in stray]
     moments = read_moments(method.moments, modules) if method.moments else {}
-    components = [_of_module(job, module, moments.get(module.name)) for module in modules]
+    usual = mean_moment(moments)
+    components = [_of_module(job, module, moments.get(module.name), usual) for module in modules]
     components += [of_vector(job.vector.read(part)) for part in vectors]
     described = {part.info.name: part for part in job.vector.parts if part.info.name in factors}
     described |= {part.info.name: part for part in vectors}
@@ -338,7 +297,7 @@ def _plan(job: Job, method: Rd) -> Plan:
         components=tuple(components),
         stored=tuple(_stored(job, described, head_blocks)),
         head_blocks=head_blocks,
-        warnings=_kept(refused),
+        warnings=_kept([part.info.name for part in stray]),
     )
 
 
@@ -351,17 +310,22 @@ def _kept(refused: Sequence[str]) -> tuple[str, ...]:
     if not refused:
         return ()
     told = (
-        f"{len(refused)} modules are kept exactly, such as {refused[0]}: a diagonal between the "
-        "factors (AdaLoRA) or their size keeps them from being taken apart; compeft can"
+        f"{len(refused)} LoRA factors are kept exactly, such as {refused[0]}: ΔW is not their "
+        "plain product (AdaLoRA, lora_mid, grouped convolutions, experts in one parameter), or "
+        "they are too large to be taken apart; compeft can"
     )
     return (told,)
 
 
-def _of_module(job: Job, module: LoraModule, moment: Array | None) -> Components:
+def _of_module(job: Job, module: LoraModule, moment: Array | None, usual: float) -> Components:
     parts = {part.info.name: part for part in job.vector.parts}
     a = job.vector.read(parts[module.a]).reshape(module.rank, -1)
     b = job.vector.read(parts[module.b]).reshape(-1, module.rank)
-    return of_factors(a, b, module.scale, moment=moment)
+    components = of_factors(a, b, module.scale, moment=moment)
+    if moment is None:
+        return components
+    # inputs stronger than usual make the whole module count more
+    return replace(components, scale=components.scale * math.sqrt(mean_of(moment) / usual))
 
 
 def _stored(

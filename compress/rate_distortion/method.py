@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from compress.errors import OptionError
 from compress.rate_distortion.digits import MAX_PLANES
 
-DEFAULT_BITS = 0.5
+DEFAULT_BITS, DEFAULT_ERROR = 0.5, 0.3
 _BITS = (0.001, 8.0)
 
 
@@ -43,8 +43,10 @@ class Rd:
         trim_rank: give factors of the rank that is left, if that is lower.
         drop_modules: let weak modules go entirely where that saves bits.
         moments: a safetensors file of input second moments, `<module>.second_moment`.
+        by_default: nobody said how much is wanted.
 
-    Of bits, max_error and layers at most one is given; without any, `DEFAULT_BITS`.
+    Of bits, max_error and layers at most one is given. Without any, and without max_module_error,
+    bits are `DEFAULT_BITS`; where names and config alone take more, the error is `DEFAULT_ERROR`.
 
     Raises:
         OptionError: an option is out of its range, or two contradict each other.
@@ -59,6 +61,7 @@ class Rd:
     trim_rank: bool = False
     drop_modules: bool = False
     moments: Path | None = None
+    by_default: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         given = [
@@ -71,8 +74,9 @@ class Rd:
                 expected="one of bits, max_error and layers",
                 actual=", ".join(given),
             )
-        if not given:
+        if not given and self.max_module_error is None:
             object.__setattr__(self, "bits", DEFAULT_BITS)
+            object.__setattr__(self, "by_default", True)
         _require("bits", self.bits, *_BITS)
         _require("layers", self.layers, 1, MAX_PLANES)
         for name in ("max_error", "max_module_error"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from compress.dtypes import WEIGHT_DTYPES, Array, widen
 from compress.errors import SourceError
@@ -43,3 +45,14 @@ def read_moments(path: Path, modules: Sequence[LoraModule]) -> dict[str, Array]:
                 hint="make them with the base model of this adapter",
             )
     return moments
+
+
+def mean_of(moment: Array) -> float:
+    """Give the mean second moment of the inputs of a module: [d_in] or [d_in, d_in]."""
+    diagonal = moment if moment.ndim == 1 else moment.diagonal()
+    return float(diagonal.mean(dtype=np.float64))
+
+
+def mean_moment(moments: Mapping[str, Array]) -> float:
+    """Give the mean of the means of modules, which counts as usual; 1 without any."""
+    return float(np.mean([mean_of(moment) for moment in moments.values()])) if moments else 1.0

@@ -17,6 +17,9 @@ from compress.rate_distortion import side
 from compress.rate_distortion.choice import Chosen
 from compress.rate_distortion.components import Components
 
+#: A component that only does harm is told a gain so many octaves below what is expected.
+_NOTHING_OCTAVES = 40
+
 
 def refit(
     module: Components, chosen: Sequence[Chosen], said: Sequence[Sequence[Array]], unit: Unit
@@ -37,9 +40,11 @@ def refit(
     gains = _solve(inner, quadratic)
     told = []
     for number, (one, gain) in enumerate(zip(chosen, gains, strict=True)):
-        steps = round(unit.steps * math.log2(gain / unit.size)) if gain > 0 else 0
-        gains[number] = side.gain(steps, unit) if gain > 0 else 0.0
-        told.append(steps - side.expected_steps(one.described, unit) if gain > 0 else 0)
+        expected = side.expected_steps(one.described, unit)
+        steps = round(unit.steps * math.log2(gain / unit.size)) if gain > 0 else expected
+        beyond = steps - expected if gain > 0 else -_NOTHING_OCTAVES * unit.steps
+        gains[number] = side.gain(expected + beyond, unit)
+        told.append(beyond)
     saved = float(2 * gains @ inner - gains @ quadratic @ gains) * module.scale**2
     return told, float(module.energies.sum()) - saved
 
@@ -64,16 +69,13 @@ def _normal_equations(module: Components, said: Sequence[Sequence[Array]]) -> tu
 
 
 def _solve(inner: Array, quadratic: Array) -> Array:
-    """Solve for gains above zero; those that would not be are refit alone, or left out."""
-    alone = np.zeros(len(inner))
-    there = quadratic.diagonal() > 0
-    np.divide(inner, quadratic.diagonal(), out=alone, where=there)
-    alone = np.maximum(alone, 0.0)
-    used = alone > 0
-    if not used.any():
-        return alone
-    together = np.linalg.lstsq(quadratic[np.ix_(used, used)], inner[used], rcond=None)[0]
-    if (together <= 0).any():
-        return alone
-    alone[used] = together
-    return alone
+    """Solve for gains; components that would get none above zero are left out, with zero."""
+    gains = np.zeros(len(inner))
+    used = (quadratic.diagonal() > 0) & (inner > 0)
+    while used.any():
+        together = np.linalg.lstsq(quadratic[np.ix_(used, used)], inner[used], rcond=None)[0]
+        if (together > 0).all():
+            gains[used] = together
+            break
+        used[used.nonzero()[0][together <= 0]] = False
+    return gains

@@ -14,6 +14,7 @@ import numpy as np
 
 from compress.layers import Unit
 from compress.rate_distortion import segment, side
+from compress.rate_distortion.attempts import Attempt, Goal, Tried
 from compress.rate_distortion.choice import reach
 from compress.rate_distortion.components import Components
 from compress.rate_distortion.encoder import Options, Segment, encode, spectrum
@@ -22,35 +23,16 @@ from compress.rate_distortion.segment import Guess
 from compress.water_filling import Spectrum, fill, price_for_bits, price_for_error
 
 _ATTEMPTS = 8
-#: How far below what is asked for is close enough, as a logarithm; more with every attempt.
-_CLOSE = 0.004
 #: The error of a description against that of the best coder, to begin with.
 _USUAL_RATIO = 1.05
-#: What a slope may be against the usual one.
-_FLATTEST, _STEEPEST = 0.15, 2.0
-_BOOST = 1.25
+#: Logarithms of prices further from the first one only ask for what no float can say.
+_FURTHEST = 20.0
+#: How often modules whose error is beyond their limit get a step of their own.
+_ROUNDS = 8
+#: What such a step aims at, of the limit, and the finest it may be, of the coarsest.
+_WITHIN, _FINEST = 0.985, 1e-6
 #: Steps of gains in an octave: a rounding error of a gain is 0.2 divided by them.
 _LEAST_STEPS = 16
-_MAX_BOOST = 64.0
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """Hold an adapter as one step describes it.
-
-    Attributes:
-        options: the step and the boosts.
-        segments: what came out.
-        size_bytes: of the compressed part, names and all.
-        errors: estimated relative error by module.
-        error: estimated relative error over all modules.
-    """
-
-    options: Options
-    segments: tuple[Segment, ...]
-    size_bytes: int
-    errors: tuple[float, ...]
-    error: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,84 +58,112 @@ class Search:
     margin: float = 1.0
 
     def run(self) -> Attempt:
-        """Find the coarsest description that is fine enough, or the finest that is small enough."""
-        boosts = (1.0,) * len(self.modules)
-        best = self._for_step(boosts)
-        asked = self.method.max_module_error
-        limit = None if asked is None else asked / self.margin
-        while limit is not None and max(best.errors, default=0.0) > limit:
+        """Find the smallest description that is fine enough, or the finest that is small enough.
+
+        A module whose own error is limited gets a step of its own where the common one is too
+        coarse for it; then the common one is sought again.
+        """
+        own = (math.inf,) * len(self.modules)
+        best = self._for_step(own)
+        limit = (self.method.max_module_error or math.inf) / self.margin
+        for _ in range(_ROUNDS):
             finer = tuple(
-                boost * max(_BOOST, error / limit) if error > limit else boost
-                for boost, error in zip(boosts, best.errors, strict=True)
+                self._own_step(number, best, limit) if error > limit else step
+                for number, (error, step) in enumerate(zip(best.errors, own, strict=True))
             )
-            if max(finer) > _MAX_BOOST:
+            if finer == own:
                 break
-            boosts = finer
-            best = self._for_step(boosts)
+            own = finer
+            best = self._for_step(own)
         return best
 
-    def _for_step(self, boosts: tuple[float, ...]) -> Attempt:
-        whole = spectrum(self.modules, boosts)
-        if not whole.energies.sum():
-            return self._attempt(1.0, boosts)
-        if self.method.layers is not None:
-            return self._attempt(self._step_for_layers(self.method.layers), boosts)
-        if self.method.max_error is not None:
-            return self._for_error(whole, boosts, self.method.max_error / self.margin)
-        bits = (self.method.bits or 0.0) / self.margin
-        return self._for_bits(whole, boosts, bits * self.parameters)
+    def _own_step(self, number: int, attempt: Attempt, limit: float) -> float:
+        """Give the step with which a module keeps its limit: as its spectrum says, then finer."""
+        used = attempt.options.steps[number]
+        if used < attempt.options.step:
+            return max(used * _WITHIN * limit / attempt.errors[number], _FINEST * used)
+        alone = spectrum([self.modules[number]], [1.0])
+        said = _step(price_for_error(alone, min(0.999, _WITHIN * limit / _USUAL_RATIO)))
+        return min(said, _WITHIN * used)
 
-    def _for_bits(self, whole: Spectrum, boosts: tuple[float, ...], aim: float) -> Attempt:
-        """Take the finest step whose bits are not more than the aim."""
+    def _for_step(self, own: tuple[float, ...]) -> Attempt:
+        whole = spectrum(self.modules, (1.0,) * len(self.modules))
+        if not whole.energies.sum():
+            return self._attempt(1.0, own)
+        if self.method.layers is not None:
+            return self._attempt(self._step_for_layers(self.method.layers), own)
+        if self.method.max_error is not None:
+            return self._for_error(whole, own, self.method.max_error / self.margin)
+        if self.method.bits is not None:
+            return self._for_bits(whole, own, self.method.bits / self.margin * self.parameters)
+        # where no module errs more, neither do all together
+        return self._for_error(whole, own, (self.method.max_module_error or 1.0) / self.margin)
+
+    def _for_bits(self, whole: Spectrum, own: tuple[float, ...], aim: float) -> Attempt:
+        """Take the description with the least error whose bits are not more than the aim."""
         beside = 8.0 * self.overhead(())
         first = price_for_bits(whole, max(64.0, aim - beside))
 
         def excess(attempt: Attempt) -> float:
             return math.log(max(1.0, 8 * attempt.size_bytes - beside) / max(1.0, aim - beside))
 
-        return self._close_in(first, boosts, excess, slope=-0.6)
+        goal = Goal(excess, lambda attempt: attempt.error, slope=-0.6)
+        return self._close_in(first, own, goal)
 
-    def _for_error(self, whole: Spectrum, boosts: tuple[float, ...], error: float) -> Attempt:
-        """Take the coarsest step whose error is not more than the aim."""
+    def _for_error(self, whole: Spectrum, own: tuple[float, ...], error: float) -> Attempt:
+        """Take the smallest description whose error is not more than the aim."""
         first = price_for_error(whole, min(0.9999, error / _USUAL_RATIO))
 
         def excess(attempt: Attempt) -> float:
             return math.log(max(attempt.error, 1e-9) / error)
 
-        return self._close_in(first, boosts, excess, slope=0.4)
+        goal = Goal(excess, lambda attempt: attempt.size_bytes, slope=0.4)
+        return self._close_in(first, own, goal)
 
-    def _close_in(
-        self,
-        price: float,
-        boosts: tuple[float, ...],
-        excess: Callable[[Attempt], float],
-        *,
-        slope: float,
-    ) -> Attempt:
-        """Follow the logarithm of price until the excess is just below zero (regula falsi).
+    def _close_in(self, price: float, own: tuple[float, ...], goal: Goal) -> Attempt:
+        """Follow the logarithm of price until the excess is just below zero.
+
+        Where the excess jumps from one side of zero to the other, because components come or go
+        together, the finer step is taken with as many of them as there is room for.
 
         Args:
             price: of a bit, where to begin.
-            boosts: by module.
-            excess: what the result is more than asked for, as a logarithm; the price moves it.
-            slope: about how much a logarithm of price moves it.
+            own: by module, the coarsest step that its own limit allows.
+            goal: what is wanted.
         """
-        at, tried = math.log(price), []
-        best = nearest = None
+        tried = Tried(goal)
+        at = math.log(price)
         for done in range(_ATTEMPTS):
             self.progress(done, _ATTEMPTS)
-            attempt = self._attempt(_step(math.exp(at)), boosts)
-            found = excess(attempt)
-            tried.append((at, found))
-            if nearest is None or found < nearest[0]:
-                nearest = (found, attempt)
-            if found <= 0 and (best is None or found > best[0]):
-                best = (found, attempt)
-            if best is not None and best[0] >= -_CLOSE * (1 + done / 2):
+            tried.add(at, self._attempt(_step(math.exp(at)), own))
+            if tried.close_enough(done) or tried.jumps:
                 break
-            at = _next_price(tried, slope)
-        chosen = best or nearest
-        return chosen[1] if chosen else self._attempt(1.0, boosts)
+            at = _within(tried.next_price(), math.log(price))
+        if tried.jumps:
+            self._fill_up(tried, own)
+        return tried.best
+
+    def _fill_up(self, tried: Tried, own: tuple[float, ...]) -> None:
+        """Try how many components may come where they come together, then the step for so many."""
+        fewest, most = sorted(_components(attempt) for attempt in tried.around())
+        step = tried.finer().options.step
+        while most - fewest > 1 and not tried.close_enough(_ATTEMPTS):
+            middle = (fewest + most) // 2
+            attempt = self._attempt(step, own, most_components=middle)
+            excess = tried.goal.excess(attempt)
+            tried.consider(attempt)
+            enough = excess <= 0 if tried.goal.slope > 0 else excess > 0
+            fewest, most = (fewest, middle) if enough else (middle, most)
+        if not fewest:
+            return
+        refined, at = Tried(tried.goal), math.log(segment.PER_BIT * step**2)
+        for done in range(_ATTEMPTS // 2):
+            attempt = self._attempt(_step(math.exp(at)), own, most_components=fewest)
+            tried.consider(attempt)
+            refined.add(at, attempt)
+            if refined.close_enough(done):
+                break
+            at = _within(refined.next_price(), math.log(segment.PER_BIT * step**2))
 
     def _gain_steps(self, step: float) -> int:
         """Choose how finely gains are told: much finer than the error that the step leaves."""
@@ -174,13 +184,16 @@ class Search:
         )
         return strongest / reach(layers)
 
-    def _attempt(self, step: float, boosts: tuple[float, ...]) -> Attempt:
+    def _attempt(
+        self, step: float, own: tuple[float, ...], *, most_components: int | None = None
+    ) -> Attempt:
         scales = [module.scale for module in self.modules if module.scale > 0]
         options = Options(
             step=step,
-            boosts=boosts,
+            own_steps=own,
             unit=Unit(step / (float(np.median(scales)) if scales else 1.0), self._gain_steps(step)),
             keep_modules=not self.method.drop_modules,
+            most_components=most_components,
         )
         if self.method.layers is not None:
             options = replace(options, max_planes=self.method.layers)
@@ -192,28 +205,13 @@ class Search:
         return Attempt(options, segments, size, errors, _relative(sum(left), sum(norms)))
 
 
-def _next_price(tried: Sequence[tuple[float, float]], slope: float) -> float:
-    """Give the next logarithm of price from those tried and the excess that each gave.
-
-    It aims a little below zero, within the closest points on either side if there are both.
-    """
-    aim = -_CLOSE / 2
-    above = min((point for point in tried if point[1] > 0), key=lambda p: p[1], default=None)
-    below = max((point for point in tried if point[1] <= 0), key=lambda p: p[1], default=None)
-    if above is not None and below is not None and above[1] - below[1] > 1e-9:
-        share = (aim - below[1]) / (above[1] - below[1])
-        return below[0] + min(0.9, max(0.1, share)) * (above[0] - below[0])
-    at, found = above or below or tried[-1]
-    return at - (found - aim) / _seen_slope(tried, slope)
+def _components(attempt: Attempt) -> int:
+    """Count what is described for its own sake."""
+    return sum(segment.worthwhile for segment in attempt.segments)
 
 
-def _seen_slope(tried: Sequence[tuple[float, float]], slope: float) -> float:
-    """Take the slope between the last two tried, within bounds around the usual one."""
-    if len(tried) < 2 or abs(tried[-1][0] - tried[-2][0]) < 1e-6:
-        return slope
-    (at, found), (before_at, before) = tried[-1], tried[-2]
-    share = (found - before) / (at - before_at) / slope
-    return slope * min(_STEEPEST, max(_FLATTEST, share))
+def _within(at: float, first: float) -> float:
+    return min(max(at, first - _FURTHEST), first + _FURTHEST)
 
 
 def _step(price: float) -> float:

@@ -68,23 +68,27 @@ def gain(steps: int, unit: Unit) -> float:
 def write(side: Side, modules: int) -> bytes:
     """Write the side of a segment of so many modules."""
     out = ByteWriter()
-    kept = [0] * modules
-    for component in side.components:
-        kept[component.module] += 1
-    out.numbers(kept)
+    out.numbers(_kept(side, modules))
     out.numbers(_zigzag(step) for step in _energy_steps(side.components))
     out.numbers(_zigzag(gain) for gain in side.gains)
     out.numbers(side.planes)
     return zlib.compress(bytes(out.data), 9)
 
 
-def entropy_bits(side: Side) -> float:
-    """Give the Shannon bound of energies and gains, each kind of number in one distribution."""
+def entropy_bits(side: Side, modules: int) -> float:
+    """Give the Shannon bound of counts, energies and gains, each kind in one distribution."""
+    kinds = (_kept(side, modules), _energy_steps(side.components), side.gains)
     return sum(
-        shannon_bits(np.unique(numbers, return_counts=True)[1])
-        for numbers in (_energy_steps(side.components), side.gains)
-        if numbers
+        shannon_bits(np.unique(numbers, return_counts=True)[1]) for numbers in kinds if numbers
     )
+
+
+def _kept(side: Side, modules: int) -> list[int]:
+    """Count the components of every module."""
+    counts = [0] * modules
+    for component in side.components:
+        counts[component.module] += 1
+    return counts
 
 
 def _energy_steps(components: Sequence[Component]) -> list[int]:

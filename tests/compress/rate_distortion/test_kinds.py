@@ -10,9 +10,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
-from compress import Rd, compress_adapter, decompress
+from compress import Compeft, Rd, compress_adapter, decompress
 from compress.reports import CompressionReport
 from compress.tensor_file import TensorFile
 from tests.compress.rate_distortion import made
@@ -227,6 +227,69 @@ def test_adalora_is_kept_exactly_and_says_so(tmp_path: Path) -> None:
     for key, value in original.items():
         assert back[key].tobytes() == value.tobytes(), key
     assert any("AdaLoRA" in warning for warning in report.warnings)
+
+
+def odd_pairs(kind: str) -> tuple[Tensors, dict[str, Any]]:
+    """Make a plain module beside one whose ΔW is not the product of its factors."""
+    rng = np.random.default_rng(0)
+
+    def draw(*shape: int) -> Array:
+        return rng.normal(size=shape).astype(np.float32)
+
+    tensors = made.factors(modules=1, rank=4)
+    if kind == "grouped convolution":
+        tensors[f"{PREFIX}.9.g.lora_A.weight"] = draw(4, 8, 3, 3)
+        tensors[f"{PREFIX}.9.g.lora_B.weight"] = draw(64, 1, 1, 1)
+        return tensors, {}
+    # as PEFT lays out LoRA of a parameter [3 experts, …]: rank after rank, expert after expert
+    tensors[f"{PREFIX}.9.experts.lora_A.weight"] = draw(12, 48)
+    tensors[f"{PREFIX}.9.experts.lora_B.weight"] = draw(32, 12)
+    return tensors, {"target_parameters": ["9.experts.w"]}
+
+
+@pytest.mark.parametrize("kind", ["grouped convolution", "many experts"])
+def test_factors_of_no_plain_product_are_kept_exactly(kind: str, tmp_path: Path) -> None:
+    """Taking their product apart would mix what belongs to different experts or groups."""
+    tensors, config = odd_pairs(kind)
+    report = back_and_forth(tmp_path, tensors, **config)
+    assert [row.name for row in report.modules] == [f"{PREFIX}.0.q"]
+    assert any("kept exactly" in text for text in report.warnings)
+    back = load_file(tmp_path / "back" / WEIGHTS)
+    for name, value in tensors.items():
+        assert (back[name].tobytes() == value.tobytes()) == (f"{PREFIX}.0.q" not in name)
+    measured = compress_adapter(tmp_path / "source", tmp_path / "y.tern", method=Compeft(0.3))
+    whole = {row.name for row in measured.modules if row.rank is not None}
+    assert whole == {f"{PREFIX}.0.q"}
+
+
+def test_a_core_between_the_factors_keeps_them_exactly(tmp_path: Path) -> None:
+    """LoCon in its CP form: ΔW is made of down, mid and up, and only these three fit together."""
+    rng = np.random.default_rng(0)
+    shapes = {
+        "lora_unet_lin.lora_down": (4, 40),
+        "lora_unet_lin.lora_up": (30, 4),
+        "lora_unet_conv.lora_down": (4, 16, 1, 1),
+        "lora_unet_conv.lora_mid": (4, 4, 3, 3),
+        "lora_unet_conv.lora_up": (24, 4, 1, 1),
+    }
+    tensors = {
+        f"{name}.weight": rng.normal(size=shape).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+    save_file(tensors, tmp_path / "source.safetensors")
+    report = compress_adapter(tmp_path / "source.safetensors", tmp_path / "x.tern", method=FINE)
+    decompress(tmp_path / "x.tern", tmp_path / "back.safetensors")
+    back = load_file(tmp_path / "back.safetensors")
+    assert [row.name for row in report.modules] == ["lora_unet_lin"]
+    assert any("kept exactly" in text for text in report.warnings)
+    for name, value in tensors.items():
+        assert (back[name].tobytes() == value.tobytes()) == ("conv" in name)
+
+
+def test_lora_of_one_parameter_is_a_plain_product(tmp_path: Path) -> None:
+    report = back_and_forth(tmp_path, made.factors(modules=2, rank=4), target_parameters=["0.q"])
+    assert len(report.modules) == 2
+    assert 0.09 < found_error(tmp_path) <= 0.1
 
 
 @pytest.mark.parametrize("peft_type", ["IA3", "VERA", "LOHA", "LOKR", "OFT", "C3A", "ROAD"])
