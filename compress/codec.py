@@ -46,7 +46,7 @@ def compress_adapter(
     Raises:
         SourceError: the source is not valid; see its subclasses.
         OptionError: the method does not fit the source.
-        DestinationError: the destination is taken.
+        DestinationError: the destination is a folder that exists, or cannot be written.
     """
     method = method or (Compeft() if differences else Rd())
     if differences:
@@ -87,7 +87,7 @@ def compress_residual(
         BaseMismatchError: no tensor of the model has the name and shape of one of the base.
         SourceError: a file is not valid.
         OptionError: the method does not fit.
-        DestinationError: the destination is taken.
+        DestinationError: the destination is a folder that exists, or cannot be written.
     """
     method = method or Compeft()
     _require_compeft(method, "a fully fine-tuned model")
