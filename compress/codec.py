@@ -50,7 +50,7 @@ def compress_adapter(
     Raises:
         SourceError: the source is not valid; see its subclasses.
         OptionError: the method does not fit the source, or the device is absent.
-        DestinationError: the destination is taken.
+        DestinationError: the destination is a folder that exists, or cannot be written.
     """
     method = method or (Compeft() if differences else Rd())
     backend = choose(device)
@@ -95,7 +95,7 @@ def compress_residual(
         BaseMismatchError: no tensor of the model has the name and shape of one of the base.
         SourceError: a file is not valid.
         OptionError: the method does not fit, or the device is absent.
-        DestinationError: the destination is taken.
+        DestinationError: the destination is a folder that exists, or cannot be written.
     """
     method = method or Compeft()
     _require_compeft(method, "a fully fine-tuned model")

@@ -354,6 +354,9 @@ class TritReader:
         return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.int8), *pieces])
 
 
+_CUT = "if it was cut off after a layer, ask for so many layers as are left"
+
+
 def _open(path: Path, *, cut: bool) -> TensorFile:
     try:
         return TensorFile(path, max_header_bytes=container.MAX_HEADER_BYTES, cut=cut)
@@ -364,6 +367,7 @@ def _open(path: Path, *, cut: bool) -> TensorFile:
             field=error.field,
             expected=error.expected,
             actual=error.actual,
+            hint=_CUT if error.field == "data" else "",
         ) from error
 
 

@@ -135,6 +135,6 @@ def _warnings(job: Job, written: Written) -> tuple[str, ...]:
 
 _REMEDY = {
     container.COMPEFT: "a higher density, another alpha or the scope factor or tensor keeps more",
-    container.RD: "more bits, or not dropping modules, keeps more",
+    container.RD: "more bits keep more, and no module goes unless dropping or a gain is asked for",
     container.LOSSLESS: "",
 }

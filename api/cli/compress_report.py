@@ -56,23 +56,23 @@ def tell(session: Session, outcome: Outcome) -> None:
     output.fields(_fields(report))
     if report.layers:
         output.line("")
-        layer_table(report.layers)
+        layer_table(report.layers, what="vectors" if report.delta_error is None else "ΔW")
         output.line("")
     output.line(outcome.where)
 
 
 _REMEDY = {
     "compeft": "Raise --density, or try --scope factor.",
-    "rd": "Give more --bits, or leave out --drop-modules.",
+    "rd": "Give more --bits; no module goes without --drop-modules or a --gain of your own.",
 }
 
 
-def layer_table(layers: Sequence[LayerReport]) -> None:
+def layer_table(layers: Sequence[LayerReport], *, what: str = "ΔW") -> None:
     """Print what an adapter costs and is worth up to each of its layers."""
     columns = (
         Column("layers", right=True),
         Column("bytes", right=True),
-        Column("error of ΔW", right=True),
+        Column(f"error of {what}", right=True),
     )
     rows = [
         (str(number), output.count(layer.bytes), f"{layer.error:.4f}")

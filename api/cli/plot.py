@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from compress.errors import DestinationError, OptionError
 from compress.inspected import RatePoint
 from compress.inspection import bound_curve, measured_layers
+from compress.reports import bounded_bits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,13 +76,15 @@ def _points(found: Inspected, path: Path, against: Path | None) -> tuple[RatePoi
     beside = found.size.lossy - found.part_bytes.get("layers", 0)
     if layers:
         return tuple(
-            RatePoint(8 * (beside + layer.bytes) / found.parameters, layer.error)
+            RatePoint(bits, layer.error)
             for layer in layers
+            if (bits := bounded_bits(beside + layer.bytes, found.parameters))
         )
     error = found.delta_error
     if error is None and (told := found.properties.get("delta_error")):
         error = float(told)
-    return () if error is None else (RatePoint(found.bits_per_param, error),)
+    bits = bounded_bits(found.size.lossy, found.parameters)
+    return () if error is None or not bits else (RatePoint(bits, error),)
 
 
 def _rates(points: Sequence[RatePoint]) -> list[float]:
@@ -135,7 +138,7 @@ def _fill(
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_title(title, parse_math=False)
-    axes.set_xlabel("bits per LoRA parameter (header and all)")
+    axes.set_xlabel("bits per LoRA parameter (header and all, less 1 KiB)")
     axes.set_ylabel("relative error of ΔW")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")

@@ -145,7 +145,7 @@ def test_a_curve_is_drawn(cli: CommandLine, examples: Path, packed: Path) -> Non
     texts = {node.text for node in ET.parse("curve.svg").iter() if node.text}
     assert {
         "small",
-        "bits per LoRA parameter (header and all)",
+        "bits per LoRA parameter (header and all, less 1 KiB)",
         "relative error of ΔW",
         "water-filling bound",
         "layers of the file, measured",

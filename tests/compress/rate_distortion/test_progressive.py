@@ -9,8 +9,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from compress import Rd, compress_adapter, decompress, inspect
+from compress.coarsen import coarsen
 from compress.container_read import TernFile
-from compress.errors import TernError
+from compress.errors import TernDamagedError, TernError
 from compress.reports import CompressionReport
 from tests.compress.rate_distortion import made
 
@@ -123,3 +124,25 @@ def test_every_other_end_is_refused(whole: tuple[Path, CompressionReport], tmp_p
                 continue
             with pytest.raises(TernError):
                 TernFile(path, layers=layers).close()
+
+
+def test_a_coarser_file_tells_of_itself_alone(
+    whole: tuple[Path, CompressionReport], tmp_path: Path
+) -> None:
+    work, report = whole
+    coarsen(work / "x.tern", tmp_path / "coarse.tern", 2)
+    with TernFile(work / "x.tern") as fine, TernFile(tmp_path / "coarse.tern") as coarse:
+        assert {"shannon_bytes", "asked_layers"} <= set(fine.metadata)
+        assert not {"shannon_bytes", "asked_layers"} & set(coarse.metadata)
+        assert coarse.metadata["layers"] == f"2 of {LAYERS}"
+        told = float(coarse.metadata["delta_error"])
+        assert told == pytest.approx(report.layers[1].error, rel=1e-3)
+        assert coarse.metadata["source_sha256"] == fine.metadata["source_sha256"]
+
+
+def test_a_cut_file_says_how_it_can_still_be_read(
+    whole: tuple[Path, CompressionReport], tmp_path: Path
+) -> None:
+    (tmp_path / "cut.tern").write_bytes(cut(*whole, 1))
+    with pytest.raises(TernDamagedError, match="ask for so many layers as are left"):
+        TernFile(tmp_path / "cut.tern")
