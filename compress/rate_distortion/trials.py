@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,27 +33,43 @@ def write(job: Job, method: Rd, path: Path) -> Written:
     """
     loops.expect(_PASSES * job.vector.size)
     plan = file.make_plan(job, method)
-    written = _best_of_trials(job, plan, method, path)
+    progress = _rising(job.vector.tell)
+    written = _best_of_trials(job, plan, method, path, progress)
     unmet = _unmet(job, method, written)
     if not unmet:
         return written
     if not method.by_default:
         raise unmet[0]
     instead = replace(method, bits=None, max_error=DEFAULT_ERROR)
-    written = _best_of_trials(job, plan, instead, path)
+    written = _best_of_trials(job, plan, instead, path, progress)
     told = f"{method.bits:g} bits per parameter cannot be reached here"
     instead_told = f"{told}: an error of {DEFAULT_ERROR:g} was aimed at instead"
     return replace(written, warnings=(*written.warnings, instead_told))
 
 
-def _best_of_trials(job: Job, plan: Plan, method: Rd, path: Path) -> Written:
+def _rising(tell: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """Tell only progress that is more than what was told: searches may begin again."""
+    told = -1.0
+
+    def rising(done: int, total: int) -> None:
+        nonlocal told
+        if done / total > told:
+            told = done / total
+            tell(done, total)
+
+    return rising
+
+
+def _best_of_trials(
+    job: Job, plan: Plan, method: Rd, path: Path, progress: Callable[[int, int], None]
+) -> Written:
     """Search until what is measured is what is asked for, or comes no nearer to it."""
     search = Search(
         modules=plan.components,
         method=method,
         parameters=max(1, plan.parameters),
         overhead=lambda segments: file.overhead(job, plan, method, segments),
-        progress=job.vector.tell,
+        progress=progress,
     )
     best: tuple[Attempt, Written] | None = None
     before = 0.0
