@@ -92,7 +92,7 @@ def encode_segment(trits: Array, *, grouped: bool | None = None) -> bytes:
 
     Args:
         trits: −1, 0 and +1.
-        grouped: whether every 32 lanes get words of their own; None means from 1024 lanes on.
+        grouped: whether every 32 lanes get words of their own; None means by their number.
     """
     symbols = ternary.pack(trits)
     if not len(symbols):

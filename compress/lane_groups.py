@@ -18,7 +18,7 @@ from compress.errors import TernDamagedError
 
 GROUP_LANES = 32
 #: Fewer lanes keep no more of a GPU busy in groups than together.
-GROUPED_FROM = 1024
+GROUPED_FROM = 64
 
 
 class Words(Protocol):

@@ -108,6 +108,7 @@ def test_a_coarse_plane_comes_back(seed: int, sizes: list[int], lanes: int) -> N
 def test_lanes_may_share_words_by_groups(by: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     digits, above, tables, levels, states = finest(7, [2500, 900], [3, 2], 70)
     contexts = pairs.contexts(tables, *above) + states[::2]
+    monkeypatch.setattr(rans, "GROUPED_FROM", 71)
     together = pairs.encode(digits, contexts, tables, lanes=70)
     monkeypatch.setattr(rans, "GROUPED_FROM", 70)
     apart = pairs.encode(digits, contexts, tables, lanes=70)
