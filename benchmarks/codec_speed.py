@@ -7,6 +7,7 @@ millions of parameters per CPU second: `encode` and `decode` are the entropy cod
 segment); `deflate` is zlib, level 6, over two packed bit masks, the simple way to store the same;
 `copy` is a memory copy of the trits. Then whole files: an adapter of LoRA factors compressed and
 decompressed on disk, by `compeft` (float32) and by `rd` (float16, spectra that fall by a fifth).
+Last, the sample adapters, most of them small: there opening files and adapters counts most.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress import Compeft, Rd, compress_adapter, decompress, entropy, rate_distortion
+from compress import Compeft, Rd, compress_adapter, decompress, entropy, loops, rate_distortion
+from compress.backend import choose
 from compress.container_read import TernFile
+from compress.decode import decoded
+from compress.reports import CompressionReport
 from compress.tensor_file import TensorInfo, TensorWriter
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -36,6 +40,9 @@ Array = NDArray[Any]
 CODER_HEAD = (
     "| million | density | encode | decode | bytes / bound | deflate masks | inflate masks | "
     "bytes / bound | copy int8 | decode ÷ copy |"
+)
+SAMPLE_HEAD = (
+    "| adapter | parameters | rd compress | rd decode | compeft compress | compeft decode |"
 )
 RD_HEAD = (
     "| million | bits | compress | decompress | decode | error of ΔW | ÷ bound | bytes / Shannon |"
@@ -162,11 +169,39 @@ def rd_row(millions: int, bits: float, work: Path) -> str:
     )
 
 
+def sample_row(source: Path, work: Path) -> str:
+    """Measure `rd` at half a bit and `compeft` on one sample adapter."""
+    small = work / "x.tern"
+    reports = list[CompressionReport]()
+    cells = [source.name]
+    for method in (Rd(bits=0.5), Compeft(0.2)):
+        compressing = best_of(
+            2,
+            lambda m=method: reports.append(compress_adapter(source, small, method=m)),  # type: ignore[misc]
+        )
+        decoding = best_of(5, lambda: read_through(small))
+        size = reports[-1].parameters / 1e6
+        cells += [f"{size / compressing:.1f}", f"{size / decoding:,.0f}"]
+    cells.insert(1, f"{reports[-1].parameters:,}")
+    return "| " + " | ".join(cells) + " |"
+
+
+def read_through(small: Path) -> int:
+    """Open a file and decode all that is compressed, to the stored type, in memory."""
+    with TernFile(small) as tern:
+        return sum(values.size for _, _, values in decoded(tern, choose("cpu")))
+
+
+def samples(data: Path) -> list[Path]:
+    """List the folders of sample adapters."""
+    return [folder for kind in ("adapters", "experts") for folder in sorted(data.glob(f"{kind}/*"))]
+
+
 def machine() -> str:
     """Name the machine and the versions that the numbers come from."""
     return (
         f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
-        f"Python {platform.python_version()}, numpy {version('numpy')}, "
+        f"Python {platform.python_version()}, numpy {version('numpy')}, numba {version('numba')}, "
         f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}"
     )
 
@@ -176,7 +211,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--millions", type=int, nargs="+", default=[1, 16, 100])
     parser.add_argument("--rd", type=int, nargs="+", default=[1, 16, 40])
+    default = os.environ.get("ADAPTERS_TEST_DATA", "../shared/data")
+    parser.add_argument("--data", type=Path, default=Path(default))
     options = parser.parse_args()
+    loops.compile_all()
     cases = [(millions, density) for millions in options.millions for density in DENSITIES]
     with tempfile.TemporaryDirectory() as work:
         lines = [
@@ -200,6 +238,12 @@ def main() -> None:
             RD_HEAD,
             "|---|---|---|---|---|---|---|---|",
             *(rd_row(millions, b, Path(work)) for millions in options.rd for b in RATES),
+            "",
+            "Sample adapters, `rd` at 0.5 bits, `compeft` at density 20 %; decode opens the file:",
+            "",
+            SAMPLE_HEAD,
+            "|---|---|---|---|---|---|",
+            *(sample_row(folder, Path(work)) for folder in samples(options.data)),
         ]
     text = "\n".join(lines) + "\n"
     print(text)

@@ -16,6 +16,7 @@ from compress.measure import shannon_bits
 from compress.reports import GroupReport
 from compress.result import Written
 from compress.tally import Tally, code, lora_energies, module_report, tensor_report
+from compress.water_filling import joined
 
 
 def write(job: Job, method: Compeft, path: Path) -> Written:
@@ -91,13 +92,15 @@ def _measure(
     job: Job, ternariser: Ternariser, tally: Tally, *, modules: Iterable[LoraModule]
 ) -> Measured:
     sizes = {part.info.name: part.info.size for part in job.vector.parts}
-    rows, delta = [], None
+    rows, spectra, delta = [], [], None
     for module in modules:
-        energies = lora_energies(module, job.source.weights, job.vector, ternariser)
+        energies, found = lora_energies(module, job.source.weights, job.vector, ternariser)
+        spectra.append(found)
         delta = energies if delta is None else delta + energies
         rows.append(module_report(module, sizes, tally.nonzero, energies))
     vector = None
     for name, energies in sorted(tally.energies.items()):
         vector = energies if vector is None else vector + energies
         rows.append(tensor_report(name, sizes[name], tally.nonzero[name], energies))
-    return Measured(tuple(rows), delta, vector, sum(tally.nonzero.values()))
+    spectrum = joined(spectra) if spectra and vector is None else None
+    return Measured(tuple(rows), delta, vector, sum(tally.nonzero.values()), spectrum)

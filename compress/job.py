@@ -17,6 +17,7 @@ from compress.numpy_backend import NumpyBackend
 from compress.rate_distortion.method import Rd
 from compress.reports import ModuleReport
 from compress.task_vector import TaskVector
+from compress.water_filling import Spectrum
 
 Method = Compeft | Rd | Lossless
 _EXACT_CHUNK_BYTES = 4 << 20
@@ -57,12 +58,14 @@ class Measured:
         delta: energies of ΔW over all LoRA modules, None without any.
         vector: energies over the other tensors, None without any.
         nonzero: values that are not zero afterwards.
+        spectrum: of ΔW before, where all that is compressed is LoRA and it was found on the way.
     """
 
     rows: tuple[ModuleReport, ...]
     delta: Energies | None
     vector: Energies | None
     nonzero: int
+    spectrum: Spectrum | None = None
 
     @property
     def erased(self) -> tuple[str, ...]:

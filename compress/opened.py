@@ -42,7 +42,7 @@ class Opened:
     @property
     def parts(self) -> dict[str, Part]:
         """Find the tensors of the task vector by name."""
-        return {part.info.name: part for part in self.vector.parts}
+        return self.vector.by_name
 
     def modules(self) -> dict[str, LoraModule]:
         """Find the LoRA modules whose factors are both of the task vector."""

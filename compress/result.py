@@ -20,7 +20,7 @@ from compress.reports import (
 )
 from compress.tally import as_factors
 from compress.task_vector import Part
-from compress.water_filling import error_bound, spectrum
+from compress.water_filling import Spectrum, error_bound, spectrum
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,9 @@ def report(job: Job, written: Written) -> CompressionReport:
         lossy_source_bytes=sum(part.info.size_bytes for part in parts),
         size=size,
         shannon_bytes=written.shannon_bytes,
-        error_bound=_bound(job, size) if written.method != container.LOSSLESS else None,
+        error_bound=_bound(job, size, measured.spectrum)
+        if written.method != container.LOSSLESS
+        else None,
         delta_error=None if delta is None else delta.error,
         delta_cosine=None if delta is None else delta.cosine,
         vector_error=None if vector is None else vector.error,
@@ -90,9 +92,12 @@ def report(job: Job, written: Written) -> CompressionReport:
     )
 
 
-def _bound(job: Job, size: PartBytes) -> float | None:
+def _bound(job: Job, size: PartBytes, known: Spectrum | None) -> float | None:
     """Give the water-filling bound at the file's rate, where all that is compressed is LoRA."""
-    weights, parts = job.source.weights, {part.info.name: part for part in job.vector.parts}
+    if known is not None:
+        rate = bounded_bits(size.lossy, known.parameters)
+        return error_bound(known, rate) if rate else None
+    weights, parts = job.source.weights, job.vector.by_name
     modules = [m for m in find_modules(weights, job.source.settings) if {m.a, m.b} <= set(parts)]
     parameters = sum(parts[name].info.size for m in modules for name in (m.a, m.b))
     bits = bounded_bits(size.lossy, parameters)

@@ -15,6 +15,7 @@ from compress.measure import ERASED_ERROR, Energies, Factors, delta_energies, ve
 from compress.reports import ModuleReport
 from compress.restore import restore
 from compress.task_vector import Part, TaskVector
+from compress.water_filling import Spectrum, module_spectrum
 from compress.weights import Weights
 
 
@@ -74,7 +75,7 @@ def code(
                 tally.add_energy(part, values, trits, ternariser.group_of(part).scale)
             yield trits
 
-    by_name = {part.info.name: part for part in vector.parts}
+    by_name = vector.by_name
     ordered = in_table_order(Stored(part.info) for part in vector.parts)
     for role in sorted({part.role for part in vector.parts}):
         parts = [by_name[stored.info.name] for stored in ordered]
@@ -84,9 +85,13 @@ def code(
 
 def lora_energies(
     module: LoraModule, weights: Weights, vector: TaskVector, ternariser: Ternariser
-) -> Energies:
-    """Compare ΔW of one module before and after, with the values as they will be stored."""
-    parts = {part.info.name: part for part in vector.parts}
+) -> tuple[Energies, Spectrum]:
+    """Compare ΔW of one module before and after, with the values as they will be stored.
+
+    Returns:
+        energies of both, and the spectrum that it had before.
+    """
+    parts = vector.by_name
     sides: list[tuple[Array, Array]] = []
     for name in (module.a, module.b):
         part = parts[name]
@@ -94,10 +99,9 @@ def lora_energies(
         scale = ternariser.group_of(part).scale
         sides.append((vector.read(part), restore(ternariser.whole(part), stored, scale)))
     middle = weights.read(module.middle) if module.middle else None
-    return delta_energies(
-        as_factors(module, sides[0][0], sides[1][0], middle),
-        as_factors(module, sides[0][1], sides[1][1], middle),
-    )
+    before = as_factors(module, sides[0][0], sides[1][0], middle)
+    after = as_factors(module, sides[0][1], sides[1][1], middle)
+    return delta_energies(before, after), module_spectrum(before)
 
 
 def as_factors(module: LoraModule, a: Array, b: Array, middle: Array | None) -> Factors:

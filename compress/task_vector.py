@@ -240,6 +240,7 @@ class TaskVector:
 
     Attributes:
         parts: its tensors, names in alphabetical order.
+        by_name: the same by name.
         size: the number of its elements.
     """
 
@@ -249,6 +250,7 @@ class TaskVector:
         self._weights = weights
         self._base = base
         self.parts = tuple(sorted(parts, key=lambda part: part.info.name))
+        self.by_name = {part.info.name: part for part in self.parts}
         self.size = sum(part.info.size for part in self.parts)
         self._progress: Callable[[int, int], None] | None = None
         self._total = self._done = 0

@@ -8,7 +8,7 @@ unstructured cannot do better.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,17 +45,26 @@ class Spectrum:
 
 def spectrum(modules: Iterable[Factors]) -> Spectrum:
     """Find the singular values of every ΔW through thin QR of its factors."""
-    energies, d_out, d_in, parameters = [], [], [], 0
-    for module in modules:
-        upper_b, upper_a = _triangle(module.b), _triangle(module.a.T)
-        core: NDArray[np.float64] = upper_b @ upper_a.T
-        sigma = module.scale * np.linalg.svd(core, full_matrices=False, compute_uv=False)
-        energies.append(sigma**2)
-        d_out.append(np.full(len(sigma), float(module.b.shape[0])))
-        d_in.append(np.full(len(sigma), float(module.a.shape[1])))
-        parameters += module.a.size + module.b.size
+    return joined([module_spectrum(module) for module in modules])
+
+
+def module_spectrum(module: Factors) -> Spectrum:
+    """Find the singular values of the ΔW of one module."""
+    upper_b, upper_a = _triangle(module.b), _triangle(module.a.T)
+    core: NDArray[np.float64] = upper_b @ upper_a.T
+    sigma = module.scale * np.linalg.svd(core, full_matrices=False, compute_uv=False)
+    d_out = np.full(len(sigma), float(module.b.shape[0]))
+    d_in = np.full(len(sigma), float(module.a.shape[1]))
+    return Spectrum(sigma**2, d_out, d_in, module.a.size + module.b.size)
+
+
+def joined(spectra: Sequence[Spectrum]) -> Spectrum:
+    """Put the spectra of modules together; there is at least one."""
     return Spectrum(
-        np.concatenate(energies), np.concatenate(d_out), np.concatenate(d_in), parameters
+        np.concatenate([one.energies for one in spectra]),
+        np.concatenate([one.d_out for one in spectra]),
+        np.concatenate([one.d_in for one in spectra]),
+        sum(one.parameters for one in spectra),
     )
 
 

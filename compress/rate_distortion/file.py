@@ -318,7 +318,7 @@ def _kept(refused: Sequence[str]) -> tuple[str, ...]:
 
 
 def _of_module(job: Job, module: LoraModule, moment: Array | None, usual: float) -> Components:
-    parts = {part.info.name: part for part in job.vector.parts}
+    parts = job.vector.by_name
     a = job.vector.read(parts[module.a]).reshape(module.rank, -1)
     b = job.vector.read(parts[module.b]).reshape(-1, module.rank)
     components = of_factors(a, b, module.scale, moment=moment)

@@ -27,7 +27,7 @@ def measure(
         tern: the file.
         layers: how many of its layers to use; None means all.
     """
-    parts = {part.info.name: part for part in job.vector.parts}
+    parts = job.vector.by_name
     by_factor = {name: module for module in modules for name in (module.a, module.b)}
     held: dict[str, Array] = {}
     counts: dict[str, int] = {}
@@ -65,7 +65,7 @@ def _nonzero(values: Array) -> int:
 
 
 def _compare(job: Job, module: LoraModule, decoded: tuple[Array, Array]) -> Energies:
-    parts = {part.info.name: part for part in job.vector.parts}
+    parts = job.vector.by_name
     a, b = job.vector.read(parts[module.a]), job.vector.read(parts[module.b])
     trimmed = _with_rank(module, decoded[0], a)
     return delta_energies(
