@@ -83,25 +83,34 @@ def sketch(module: Components, number: int, effort: float) -> list[Chosen]:
         return []
     vectors = _vectors(module, 0)
     enough = effort * _SKETCHED * float(energies.sum()) / float(energies[0])
-    for share in _SKETCH_SHARES:
-        sketches = [_largest(vector, share) for vector in vectors]
-        if math.prod(said for _, said in sketches) >= enough:
-            break
-    rms = math.sqrt(float(np.mean(np.square(sketches[0][0]))))
+    told = np.prod([_energies_told(vector) for vector in vectors], axis=0)
+    share = next(
+        (share for share, said in zip(_SKETCH_SHARES, told, strict=True) if said >= enough), 1.0
+    )
+    targets = tuple(_largest(vector, share) for vector in vectors)
+    rms = math.sqrt(float(np.mean(np.square(targets[0]))))
     energy = round(2 * math.log2(rms) + math.log2(len(vectors[0])))
-    targets = tuple(targets for targets, _ in sketches)
-    told = Component(number, energy, module.sizes)
-    return [Chosen(told, 0, targets, emphasis=_EMPHASIS * effort)]
+    described = Component(number, energy, module.sizes)
+    return [Chosen(described, 0, targets, emphasis=_EMPHASIS * effort)]
 
 
-def _largest(vector: Array, share: float) -> tuple[Array, float]:
-    """Keep the signs of the largest values; give the sketch and the energy it tells, of 1."""
-    count = max(1, round(share * len(vector)))
-    sizes = np.abs(vector)
+def _energies_told(vector: Array) -> Array:
+    """Give the energy, of 1, that the signs of the largest values tell, for every share."""
+    sums = np.cumsum(np.sort(np.abs(vector).astype(np.float64))[::-1])
+    counts = np.array([_count(share, len(vector)) for share in _SKETCH_SHARES])
+    return np.asarray(sums[counts - 1] ** 2 / counts)
+
+
+def _largest(vector: Array, share: float) -> Array:
+    """Keep the signs of the largest values, at the level of a sketch."""
+    sizes, count = np.abs(vector), _count(share, len(vector))
     threshold = np.partition(sizes, len(sizes) - count)[len(sizes) - count]
     signs = np.where(sizes >= threshold, np.sign(vector), 0).astype(np.float32)
-    told = float(signs @ vector) ** 2 / max(1.0, float(signs @ signs))
-    return signs * np.float32(_SKETCH_LEVEL), told
+    return signs * np.float32(_SKETCH_LEVEL)
+
+
+def _count(share: float, size: int) -> int:
+    return max(1, round(share * size))
 
 
 def _scaled(module: Components, column: int, strength: float) -> tuple[Array, ...]:

@@ -10,7 +10,7 @@ outputs, ‖ΔW C^½‖: the decomposition is that of B A C^½, whose right vect
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class Components:
         scale: what multiplies B A, as a magnitude, and how much all of the module counts.
         left_weights: float32 [n], how much squared errors of a left vector count.
         right_weights: float32 [d_in], likewise of every value of the right vectors.
+        energies: float64 [n], what each contributes to the squared norm that is described.
     """
 
     sigmas: Array
@@ -42,11 +43,12 @@ class Components:
     scale: float
     left_weights: Array
     right_weights: Array | None
+    energies: Array = field(init=False)
 
-    @property
-    def energies(self) -> Array:
-        """Give what each component contributes to the squared norm that is described."""
-        return np.asarray((self.scale * self.sigmas) ** 2 * self.left_weights)
+    def __post_init__(self) -> None:
+        """Compute the energies once; searches ask for them often."""
+        energies = (self.scale * self.sigmas) ** 2 * self.left_weights
+        object.__setattr__(self, "energies", energies)
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from compress.rate_distortion.components import Components
 
 #: A component that only does harm is told a gain so many octaves below what is expected.
 _NOTHING_OCTAVES = 40
+_EXACT = 1e-9
 
 
 def refit(
@@ -73,9 +74,21 @@ def _solve(inner: Array, quadratic: Array) -> Array:
     gains = np.zeros(len(inner))
     used = (quadratic.diagonal() > 0) & (inner > 0)
     while used.any():
-        together = np.linalg.lstsq(quadratic[np.ix_(used, used)], inner[used], rcond=None)[0]
+        together = _least_squares(quadratic[np.ix_(used, used)], inner[used])
         if (together > 0).all():
             gains[used] = together
             break
         used[used.nonzero()[0][together <= 0]] = False
+    return gains
+
+
+def _least_squares(quadratic: Array, inner: Array) -> Array:
+    """Solve Q g = b; where Q is singular, as of equal components, for the shortest g."""
+    try:
+        gains = np.linalg.solve(quadratic, inner)
+    except np.linalg.LinAlgError:
+        gains = np.full(len(inner), np.nan)
+    # what is nearly singular shows in what it leaves over
+    if not np.abs(quadratic @ gains - inner).max() <= _EXACT * np.abs(inner).max():
+        gains = np.linalg.lstsq(quadratic, inner, rcond=None)[0]
     return gains
