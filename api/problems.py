@@ -101,6 +101,7 @@ TABLE: Mapping[str, Row] = {
     "registry.FileNotInRevisionError": Row(404, "file-not-found", "no such file"),
     "registry.BaseModelNotFoundError": Row(404, "base-not-found", "no such base model"),
     "registry.TokenNotFoundError": Row(404, "token-not-found", "no such token"),
+    "registry.JobNotFoundError": Row(404, "job-not-found", "no such job"),
     "registry.InvalidTokenError": Row(
         401, "token-invalid", "the token is refused", EXIT_NOT_ALLOWED
     ),
@@ -122,6 +123,9 @@ TABLE: Mapping[str, Row] = {
     "registry.OffsetMismatchError": Row(409, "offset-mismatch", "it continues elsewhere"),
     "registry.UploadIncompleteError": Row(409, "upload-incomplete", "bytes are missing"),
     "registry.DatabaseNotEmptyError": Row(409, "database-not-empty", "the database is not empty"),
+    "registry.JobStateError": Row(409, "job-state", "the job's state does not allow it"),
+    "registry.JobKeyError": Row(409, "job-key-taken", "the key stands for other work"),
+    "registry.LeaseLostError": Row(409, "lease-lost", "the job belongs to another attempt"),
     "registry.BlobBusyError": Row(503, "blob-busy", "the blob is being collected"),
     # what broke
     "registry.StorageError": Row(
