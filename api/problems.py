@@ -156,6 +156,8 @@ TABLE: Mapping[str, Row] = {
     "api.ContentRangeError": Row(400, "bad-content-range", "the part is not acceptable"),
     "api.BodyCutError": Row(400, "body-cut", "the body ended early"),
     "api.RangeError": Row(416, "range-outside", "the range lies outside the file"),
+    "api.JobRequestError": Row(422, "bad-job", "the job is not acceptable"),
+    "api.UnknownJobKindError": Row(422, "no-such-job-kind", "there is no such kind of job"),
     "api.HeaderSizeError": Row(431, "headers-too-large", "the headers are too large"),
     # on the client's side: the status is what a gateway would answer
     "api.HubError": Row(502, "hub-refused", "the hub refuses"),
