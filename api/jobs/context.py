@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from api.client import HubClient
 from api.jobs.pulse import Pulse
 from api.remote.progress import Advance
 from api.settings import HubSettings
 from registry.jobs.values import Job, JobProgress
 from registry.service import Registry
 from registry.tokens import Principal
+
+if TYPE_CHECKING:
+    from api.client import HubClient
 
 
 @dataclass(frozen=True, slots=True)
