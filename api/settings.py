@@ -26,6 +26,13 @@ class AuthMode(StrEnum):
     TOKEN = "token"  # noqa: S105 - the name of a mode, not a secret
 
 
+class JobExecutor(StrEnum):
+    """Say what runs jobs."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 def _xdg(variable: str, fallback: str) -> Path:
     return Path(os.environ.get(variable) or Path.home() / fallback) / "adapters"
 
@@ -135,6 +142,8 @@ class HubSettings(_Settings):
         job_lease_s: how long a worker may be silent before its job is given to another.
         job_grace_s: how long a job may take to stop before it is killed.
         job_gpus: GPUs to hand out to jobs; None means those that can be seen.
+        job_executor: what runs jobs: `local` processes, or a `ray` cluster.
+        ray_address: of that cluster: `auto`, or `host:port` of its head.
     """
 
     host: str = "127.0.0.1"
@@ -166,6 +175,8 @@ class HubSettings(_Settings):
     job_lease_s: float = Field(60.0, ge=1, le=3600)
     job_grace_s: float = Field(5.0, ge=0, le=600)
     job_gpus: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_split)] = None
+    job_executor: JobExecutor = JobExecutor.LOCAL
+    ray_address: str = "auto"
 
     @property
     def needs_token(self) -> bool:

@@ -18,6 +18,10 @@ from api.cli.session import Session, command, common
     "--gpus", metavar="LIST", help="GPUs to hand out, as 0,1; else those that can be seen."
 )
 @click.option(
+    "--executor", type=click.Choice(["local", "ray"]), help="Processes here, or a Ray cluster."
+)
+@click.option("--ray-address", metavar="HOST:PORT", help="The head of that cluster; else auto.")
+@click.option(
     "--data-dir", type=click.Path(path_type=Path), help="The hub's folder; else ADAPTERS_DATA_DIR."
 )
 @click.option("--parent", type=int, hidden=True, help="Stop when this process dies.")
@@ -27,10 +31,12 @@ def worker(
     *,
     slots: int | None,
     gpus: str | None,
+    executor: str | None,
+    ray_address: str | None,
     data_dir: Path | None,
     parent: int | None,
 ) -> None:
-    """Run jobs of a hub, on this machine.
+    """Run jobs of a hub, on this machine or on a Ray cluster.
 
     Works on the database and the store that the ADAPTERS_ settings name, as the hub itself does;
     any number of workers share them. Ctrl-C gives what runs back to the queue. With --json the
@@ -43,7 +49,13 @@ def worker(
 
     if parent is not None:
         end_with(parent, signal.SIGTERM)
-    given = {"job_slots": slots, "job_gpus": gpus, "data_dir": data_dir}
+    given = {
+        "job_slots": slots,
+        "job_gpus": gpus,
+        "job_executor": executor,
+        "ray_address": ray_address,
+        "data_dir": data_dir,
+    }
     settings = hub_settings(**{key: value for key, value in given.items() if value is not None})
 
     def ready(name: str) -> None:

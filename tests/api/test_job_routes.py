@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -315,3 +317,34 @@ def test_a_hub_runs_jobs_beside_itself(tmp_path: Path) -> None:
         wait_until(lambda: http.get("/jobs").json()["items"][0]["state"] == "running")
         hub.stop()
         assert not lives(int(worker)), "it is gone before the hub is"
+
+
+def test_a_job_survives_the_death_of_its_hub(tmp_path: Path) -> None:
+    long = {"kind": "noop", "parameters": long_noop(steps=20, step_s=0.2), "max_attempts": 1}
+    with start_hub(tmp_path, job_slots=1) as hub, hub.client() as http:
+        job = http.post("/jobs", json=long).json()["id"]
+        wait_until(lambda: http.get(f"/jobs/{job}").json()["checkpoint"], timeout_s=40)
+        wait_until(lambda: http.get(f"/jobs/{job}/log").json()["lines"])
+        worker = int(http.get(f"/jobs/{job}/log").json()["lines"][0]["text"].rpartition(":")[2])
+        hub.kill()
+    wait_until(lambda: not lives(worker), timeout_s=15)
+    with start_hub(tmp_path, job_slots=1) as again, again.client() as http:
+        wait_until(lambda: http.get(f"/jobs/{job}").json()["state"] == "succeeded", timeout_s=60)
+        done = http.get(f"/jobs/{job}").json()
+        assert done["attempt"] == 2, "the attempt that its worker gave back is forgiven"
+        assert done["outcome"]["begun_at"] >= 1
+        again.stop()
+
+
+def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
+    with start_hub(tmp_path, job_slots=1, job_lease_s=3) as hub, hub.client() as http:
+        job = http.post("/jobs", json={"kind": "noop", "parameters": long_noop(15, 0.2)}).json()[
+            "id"
+        ]
+        wait_until(lambda: http.get(f"/jobs/{job}/log").json()["lines"], timeout_s=40)
+        text = http.get(f"/jobs/{job}/log").json()["lines"][0]["text"]
+        os.kill(int(text.rpartition(":")[2]), signal.SIGKILL)
+        wait_until(lambda: http.get(f"/jobs/{job}").json()["state"] == "succeeded", timeout_s=60)
+        assert http.get(f"/jobs/{job}").json()["attempt"] == 2
+        hub.stop()
+    assert any("another one begins" in str(line["message"]) for line in hub.log())

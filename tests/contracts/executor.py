@@ -41,7 +41,7 @@ def gone(executor: Executor, *leases: Lease) -> list[Ended]:
 
 
 class ExecutorContract:
-    """Run jobs; a subclass gives `registry` and `make(slots=…, gpus=…)`."""
+    """Run jobs; a subclass gives `registry` and `make(slots=…, gpus=…)`, both numbers."""
 
     @pytest.fixture
     def executor(self, make: Maker) -> Iterator[Executor]:
@@ -72,7 +72,7 @@ class ExecutorContract:
         assert state(registry, second) is JobState.RUNNING
 
     def test_each_job_has_its_gpus_to_itself(self, registry: Registry, make: Maker) -> None:
-        executor = make(slots=3, gpus=("3", "5", "7"))
+        executor = make(slots=3, gpus=3)
         quick = {"namespace": "team", "steps": 2, "step_s": 0.3}
         jobs = [start(registry, executor, parameters=quick, gpus=n) for n in (2, 1, 0)]
         assert executor.room() is None
@@ -80,11 +80,11 @@ class ExecutorContract:
         assert executor.room() == 3, "what a job held is free again"
         given: list[Any] = [(registry.jobs.get(job.id).outcome or {})["gpus"] for job in jobs]
         assert [len(gpus) for gpus in given] == [2, 1, 0]
-        assert sorted([*given[0], *given[1]]) == ["3", "5", "7"]
+        assert len({*given[0], *given[1]}) == 3
         executor.close()
 
     def test_a_stopped_job_frees_its_devices(self, registry: Registry, make: Maker) -> None:
-        executor = make(slots=1, gpus=("0",))
+        executor = make(slots=1, gpus=1)
         job = start(registry, executor, gpus=1)
         process = process_of(registry, job)
         executor.stop(job.lease)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,8 +32,9 @@ class TestLocal(ExecutorContract):
 
     @pytest.fixture
     def make(self, tmp_path: Path) -> Maker:
-        def maker(*, slots: int, gpus: Sequence[str] = ()) -> Executor:
-            return local_executor(hub_at(tmp_path, job_gpus=",".join(gpus)), slots=slots)
+        def maker(*, slots: int, gpus: int = 0) -> Executor:
+            names = ",".join(str(7 * number + 3) for number in range(gpus))
+            return local_executor(hub_at(tmp_path, job_gpus=names), slots=slots)
 
         return maker
 
