@@ -1,11 +1,12 @@
 """Kill jobs and workers at random for minutes, and check that no job is lost or publishes twice.
 
-    .venv/bin/python -m benchmarks.job_faults [--jobs 200] [--workers 4] [--seconds 120]
+    .venv/bin/python -m benchmarks.job_faults [--jobs 200] [--workers 4] [--seconds 120] [--only X]
 
-Runs on SQLite, and on the PostgreSQL that TEST_DATABASE_URL names, if it names one. Every third job
-publishes a revision, the others go on from a checkpoint after each of five steps; some are
-cancelled. The table goes to `benchmarks/results/job_faults.md`; the exit status is 1 if anything
-went wrong.
+Runs on SQLite, on the PostgreSQL that TEST_DATABASE_URL names, if it names one, and on a Ray
+cluster of two nodes on this machine, the second of which is killed and replaced all the time. Every
+third job publishes a revision, the others go on from a checkpoint after each of five steps; some
+are cancelled. The table goes to `benchmarks/results/job_faults.md`, in which a run with `--only`
+leaves the other rows as they are; the exit status is 1 if anything went wrong.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
@@ -26,6 +31,7 @@ from sqlalchemy import create_engine, text
 from tests.faults import Damage, Storm, settings_for, storm
 from tests.jobs_kit import opened
 
+_NODE_S = 20.0
 RESULTS = Path(__file__).parent / "results" / "job_faults.md"
 
 
@@ -44,12 +50,53 @@ def fresh_schema(url: str) -> Iterator[str]:
         engine.dispose()
 
 
-def run(database_url: str, weather: Storm) -> Damage:
+def run(weather: Storm, *, database_url: str = "", ray_address: str = "") -> Damage:
     """Run one storm on a hub of its own."""
     with tempfile.TemporaryDirectory(prefix="job-faults-") as name:
-        settings = settings_for(Path(name) / "hub", database_url)
+        settings = settings_for(Path(name) / "hub", database_url, ray_address=ray_address)
         with opened(settings) as registry:
             return storm(registry, settings, weather)
+
+
+@contextmanager
+def two_nodes(weather: Storm) -> Iterator[str]:
+    """Give the address of a Ray cluster whose second node is killed and replaced all the time."""
+    from ray.cluster_utils import Cluster  # noqa: PLC0415 - an extra
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    over = threading.Event()
+
+    def replace_nodes() -> None:
+        until = time.monotonic() + weather.kills_s
+        while not over.is_set():
+            node = cluster.add_node(num_cpus=2)
+            if time.monotonic() > until:
+                break
+            over.wait(_NODE_S)
+            cluster.remove_node(node, allow_graceful=False)
+
+    thread = threading.Thread(target=replace_nodes)
+    thread.start()
+    try:
+        yield cluster.address
+    finally:
+        over.set()
+        thread.join()
+        cluster.shutdown()
+
+
+def storms(weather: Storm, only: str) -> Iterator[tuple[str, Damage]]:
+    """Run the storms that can be run here, or the one that is asked for."""
+    if only in {"", "sqlite"}:
+        yield "SQLite", run(weather)
+    url = os.environ.get("TEST_DATABASE_URL", "")
+    if url and only in {"", "postgresql"}:
+        with fresh_schema(url) as own:
+            yield "PostgreSQL", run(weather, database_url=own)
+    if only in {"", "ray"} and find_spec("ray") is not None:
+        shared = replace(weather, workers=2, slots=max(1, weather.workers // 2))
+        with two_nodes(weather) as address:
+            yield "SQLite, two Ray nodes", run(shared, ray_address=address)
 
 
 def row(title: str, damage: Damage) -> str:
@@ -64,13 +111,20 @@ def row(title: str, damage: Damage) -> str:
         str(damage.published),
         f"{damage.seconds:.0f}",
         str(len(damage.wrong)),
+        f"{os.getloadavg()[0]:.1f}",
     )
     return f"| {' | '.join(cells)} |"
 
 
 def _machine() -> str:
-    load, python = os.getloadavg()[0], platform.python_version()
-    return f"{platform.platform()}, {os.cpu_count()} cores, load {load:.1f} after, Python {python}."
+    return f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}."
+
+
+def _kept(found: Mapping[str, Damage]) -> list[str]:
+    """Return the rows of earlier runs that this one did not make anew."""
+    before = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    rows = [line for line in before if line.startswith("| ") and not line.startswith("| database")]
+    return [line for line in rows if line.split(" | ")[0].removeprefix("| ") not in found]
 
 
 def main() -> None:
@@ -79,12 +133,14 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--only", choices=["sqlite", "postgresql", "ray"], default="")
     options = parser.parse_args()
-    weather = Storm(options.jobs, options.workers, options.seconds)
-    found = {"SQLite": run("", weather)}
-    if url := os.environ.get("TEST_DATABASE_URL"):
-        with fresh_schema(url) as own:
-            found["PostgreSQL"] = run(own, weather)
+    weather = Storm(options.jobs, options.workers, kills_s=options.seconds)
+    found: dict[str, Damage] = {}
+    rows = []
+    for title, damage in storms(weather, options.only):
+        found[title] = damage
+        rows.append(row(title, damage))
     head = f"{options.jobs} jobs, {options.workers} workers, killed for {options.seconds:g} s"
     columns = "database | jobs in the end | attempts | killed: jobs + workers | resumed | revisions"
     lines = [
@@ -92,9 +148,10 @@ def main() -> None:
         "",
         _machine(),
         "",
-        f"| {columns} | seconds | wrong |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
-        *(row(title, damage) for title, damage in found.items()),
+        f"| {columns} | seconds | wrong | load after |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+        *_kept(found),
+        *rows,
         "",
     ]
     print("\n".join(lines))

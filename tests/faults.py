@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -20,8 +21,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from api.hub.auth import LOCAL
 from api.jobs.asking import JobRequest, ask
@@ -44,7 +43,8 @@ class Storm:
 
     Attributes:
         jobs: how many jobs are asked for.
-        workers: processes that work on them, each with one slot.
+        workers: processes that work on them.
+        slots: jobs at once of each worker.
         kills_s: for how long processes are killed.
         pause_s: longest pause between two kills.
         cancels: how many jobs are cancelled, at random.
@@ -53,6 +53,7 @@ class Storm:
 
     jobs: int = 200
     workers: int = 4
+    slots: int = 1
     kills_s: float = 120.0
     pause_s: float = 1.5
     cancels: int = 15
@@ -94,8 +95,12 @@ def storm(registry: Registry, settings: HubSettings, weather: Storm) -> Damage:
     jobs = [_asked(registry, number) for number in range(weather.jobs)]
     cancelled = {job.id for job in dice.sample(jobs, weather.cancels)}
     with ExitStack() as stack:
-        crews = [stack.enter_context(_crew(settings, over)) for _ in range(weather.workers)]
-        killer = threading.Thread(target=_kill, args=(crews, weather, dice, damage))
+        crews = [
+            stack.enter_context(_crew(settings, over, weather.slots))
+            for _ in range(weather.workers)
+        ]
+        arguments = (registry, crews, weather, dice, damage)
+        killer = threading.Thread(target=_kill, args=arguments)
         killer.start()
         for job in sorted(cancelled):
             time.sleep(dice.uniform(0, weather.kills_s / max(1, weather.cancels)))
@@ -131,14 +136,16 @@ def _wanted(number: int) -> tuple[str, dict[str, Any]]:
 class _Crew:
     """Be one worker, begun again whenever it dies."""
 
-    def __init__(self, settings: HubSettings, over: threading.Event) -> None:
+    def __init__(self, settings: HubSettings, over: threading.Event, slots: int) -> None:
         self._settings = settings
+        self._slots = slots
         self._over = over
         self.process: subprocess.Popen[bytes] | None = None
         self.thread = threading.Thread(target=self._keep)
 
     def _keep(self) -> None:
-        command = [sys.executable, "-m", "api.cli.main", "worker", "--json", "--slots", "1"]
+        program = [sys.executable, "-m", "api.cli.main", "worker", "--json"]
+        command = [*program, "--slots", str(self._slots)]
         while not self._over.is_set():
             self.process = subprocess.Popen(
                 command,
@@ -152,19 +159,10 @@ class _Crew:
             self.process.terminate()
             self.process.wait()
 
-    def prey(self) -> list[int]:
-        """Return the worker's process and those of its jobs."""
-        if self.process is None or self.process.poll() is not None:
-            return []
-        with suppress(psutil.NoSuchProcess):
-            children = psutil.Process(self.process.pid).children()
-            return [self.process.pid, *(child.pid for child in children)]
-        return []
-
 
 @contextmanager
-def _crew(settings: HubSettings, over: threading.Event) -> Iterator[_Crew]:
-    crew = _Crew(settings, over)
+def _crew(settings: HubSettings, over: threading.Event, slots: int) -> Iterator[_Crew]:
+    crew = _Crew(settings, over, slots)
     crew.thread.start()
     try:
         yield crew
@@ -173,19 +171,34 @@ def _crew(settings: HubSettings, over: threading.Event) -> Iterator[_Crew]:
         crew.thread.join()
 
 
-def _kill(crews: list[_Crew], weather: Storm, dice: random.Random, damage: Damage) -> None:
+def _kill(
+    registry: Registry, crews: list[_Crew], weather: Storm, dice: random.Random, damage: Damage
+) -> None:
     until = time.monotonic() + weather.kills_s
     while time.monotonic() < until:
         time.sleep(dice.uniform(0.1, weather.pause_s))
-        prey = dice.choice(crews).prey()
-        worker_too = dice.random() < _SHARE_OF_WORKERS
-        if not prey or (len(prey) == 1 and not worker_too):
+        if dice.random() < _SHARE_OF_WORKERS:
+            crew = dice.choice(crews)
+            if crew.process is not None and crew.process.poll() is None:
+                crew.process.kill()
+                damage.killed_workers += 1
             continue
-        victim = prey[0] if worker_too else dice.choice(prey[1:])
-        with suppress(ProcessLookupError):
-            os.kill(victim, signal.SIGKILL)
-            damage.killed_workers += victim == prey[0]
-            damage.killed_jobs += victim != prey[0]
+        prey = _processes(registry)
+        if prey:
+            with suppress(ProcessLookupError):
+                os.kill(dice.choice(prey), signal.SIGKILL)
+                damage.killed_jobs += 1
+
+
+def _processes(registry: Registry) -> list[int]:
+    """Return the processes that work on jobs now, which each job's log names."""
+    found = []
+    for job in registry.jobs.list(JobQuery(state=JobState.RUNNING)).items:
+        lines = [line for line in registry.jobs.log(job.id) if line.attempt == job.attempt]
+        match = re.search(r"in process (\d+)", lines[0].text) if lines else None
+        if match:
+            found.append(int(match[1]))
+    return found
 
 
 def _wait(registry: Registry, jobs: list[Job], *, deadline: float) -> None:
@@ -232,14 +245,15 @@ def _judge_publication(registry: Registry, job: Job, number: int, damage: Damage
     damage.published += len(digests)
 
 
-def settings_for(folder: Path, database_url: str) -> HubSettings:
-    """Return the settings of a hub whose workers are missed soon."""
-    return HubSettings.model_validate(
-        {
-            "data_dir": folder,
-            "database_url": database_url,
-            "job_lease_s": 5,
-            "job_grace_s": 1,
-            "job_gpus": "",
-        }
-    )
+def settings_for(folder: Path, database_url: str, *, ray_address: str = "") -> HubSettings:
+    """Return the settings of a hub whose workers are missed soon.
+
+    Args:
+        folder: its data.
+        database_url: an empty database, or nothing for SQLite in the folder.
+        ray_address: of the cluster that its workers use, or nothing for this machine.
+    """
+    cluster = {"job_executor": "ray", "ray_address": ray_address} if ray_address else {}
+    timing = {"job_lease_s": 5, "job_grace_s": 1, "job_gpus": ""}
+    given = {"data_dir": folder, "database_url": database_url, **timing, **cluster}
+    return HubSettings.model_validate(given)

@@ -2,7 +2,8 @@
 
 Each attempt is one Ray task without retries of its own, which runs the job as a process of its node
 just as the local executor does. What Ray loses (a task, a worker, a node) is told as ended, and the
-queue gives the job to another attempt. Every node needs this program, and reaches the hub's
+queue gives the job to another attempt; what still runs on a node that is out of reach has lost its
+lease by then, and ends itself within a beat. Every node needs this program, and reaches the hub's
 database and store; the settings travel with the task.
 """
 

@@ -15,12 +15,14 @@ import pytest
 
 from api.errors import StartError
 from api.executors.contract import Executor
+from api.jobs.run import run_attempt
 from api.jobs.supervisor import Supervisor
 from api.jobs.worker import executor_of
 from registry.jobs.states import JobState
 from registry.service import Registry
 from tests.contracts.executor import ExecutorContract, Maker
 from tests.jobs_kit import asked, hub_at, lives, long_noop, opened, process_of, until
+from tests.registry_kit import adapter_files, at, push
 
 ray = pytest.importorskip("ray", reason="no ray: pip install 'ternery[ray]'")
 pytestmark = [
@@ -88,6 +90,31 @@ def test_a_killed_ray_worker_takes_the_job_along_and_it_is_begun_again(
     assert done.outcome is not None
     assert int(str(done.outcome["begun_at"])) >= 1
     assert any("lost on the cluster" in line.text for line in registry.jobs.log(job.id))
+
+
+def test_a_map_makes_the_same_bytes_there_as_here(
+    registry: Registry, make: Maker, tmp_path: Path
+) -> None:
+    for number in range(3):
+        push(registry, f"team/a{number}", adapter_files(number))
+    there = asked(registry, "compress", {"base_model": "tiny", "suffix": "-there"})
+    supervisor = Supervisor(registry.leases, make(slots=3), 60)
+
+    def over() -> bool:
+        supervisor.turn()
+        return registry.jobs.get(there.id).state.ended
+
+    until(over)
+    assert registry.jobs.get(there.id).state is JobState.SUCCEEDED
+    asked(registry, "compress", {"base_model": "tiny", "suffix": "-here"})
+    while (job := registry.leases.claim("here", lease_s=60)) is not None:
+        run_attempt(hub_at(tmp_path), registry, job.lease)
+    for number in range(3):
+        digests = [
+            [file.digest for file in at(registry, f"team/a{number}-{where}").manifest.files]
+            for where in ("there", "here")
+        ]
+        assert digests[0] == digests[1]
 
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
