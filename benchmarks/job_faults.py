@@ -16,9 +16,9 @@ import os
 import platform
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
@@ -58,31 +58,23 @@ def run(weather: Storm, *, database_url: str = "", ray_address: str = "") -> Dam
             return storm(registry, settings, weather)
 
 
-@contextmanager
-def two_nodes(weather: Storm) -> Iterator[str]:
-    """Give the address of a Ray cluster whose second node is killed and replaced all the time."""
+def run_on_ray(weather: Storm) -> Damage:
+    """Run one storm on a Ray cluster whose second node is killed and replaced all the time."""
     from ray.cluster_utils import Cluster  # noqa: PLC0415 - an extra
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-    over = threading.Event()
-
-    def replace_nodes() -> None:
-        until = time.monotonic() + weather.kills_s
-        while not over.is_set():
-            node = cluster.add_node(num_cpus=2)
-            if time.monotonic() > until:
-                break
-            over.wait(_NODE_S)
-            cluster.remove_node(node, allow_graceful=False)
-
-    thread = threading.Thread(target=replace_nodes)
-    thread.start()
-    try:
-        yield cluster.address
-    finally:
-        over.set()
-        thread.join()
-        cluster.shutdown()
+    node = cluster.add_node(num_cpus=2)
+    until = time.monotonic() + weather.kills_s
+    with ThreadPoolExecutor(1) as pool:
+        # Ray's nodes are begun in the main thread, or not at all.
+        storming = pool.submit(run, weather, ray_address=cluster.address)
+        while not storming.done():
+            wait([storming], timeout=_NODE_S)
+            if time.monotonic() < until:
+                cluster.remove_node(node, allow_graceful=False)
+                node = cluster.add_node(num_cpus=2)
+    cluster.shutdown()
+    return storming.result()
 
 
 def storms(weather: Storm, only: str) -> Iterator[tuple[str, Damage]]:
@@ -95,8 +87,7 @@ def storms(weather: Storm, only: str) -> Iterator[tuple[str, Damage]]:
             yield "PostgreSQL", run(weather, database_url=own)
     if only in {"", "ray"} and find_spec("ray") is not None:
         shared = replace(weather, workers=2, slots=max(1, weather.workers // 2))
-        with two_nodes(weather) as address:
-            yield "SQLite, two Ray nodes", run(shared, ray_address=address)
+        yield "SQLite, two Ray nodes", run_on_ray(shared)
 
 
 def row(title: str, damage: Damage) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -51,11 +52,14 @@ class HubJobs:
         gpus: int = 0,
         max_attempts: int = 3,
     ) -> JobBody:
-        """Queue a job, or find the one that was asked for with the same key."""
+        """Queue a job, or find the one that was asked for with the same key.
+
+        Without a key one is made, so that asking again after a lost answer queues nothing twice.
+        """
         body = JobIn(
             kind=kind,
             parameters=dict(parameters),
-            idempotency_key=key,
+            idempotency_key=key or secrets.token_hex(16),
             gpus=gpus,
             max_attempts=max_attempts,
         )
