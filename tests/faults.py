@@ -35,6 +35,7 @@ from tests.registry_kit import adapter_files, push
 MAX_ATTEMPTS = 100
 SOURCES = 5
 _SHARE_OF_WORKERS = 0.2
+_START_POLLS = 1200
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Storm:
         jobs: how many jobs are asked for.
         workers: processes that work on them.
         slots: jobs at once of each worker.
-        kills_s: for how long processes are killed.
+        kills_s: for how long processes are killed, from when the first job runs.
         pause_s: longest pause between two kills.
         cancels: how many jobs are cancelled, at random.
         seed: of the dice.
@@ -127,7 +128,7 @@ def _asked(registry: Registry, number: int) -> Job:
 
 def _wanted(number: int) -> tuple[str, dict[str, Any]]:
     if number % 3:
-        return "noop", {"namespace": "team", "steps": 5, "step_s": 0.1}
+        return "noop", {"namespace": "team", "steps": 5, "step_s": 0.3}
     source = f"team/source{number % SOURCES}"
     how = {"method": "lossless"}
     return "compress", {"source": source, "target": f"team/made{number}", "how": how}
@@ -174,6 +175,10 @@ def _crew(settings: HubSettings, over: threading.Event, slots: int) -> Iterator[
 def _kill(
     registry: Registry, crews: list[_Crew], weather: Storm, dice: random.Random, damage: Damage
 ) -> None:
+    for _ in range(_START_POLLS):
+        if _processes(registry):
+            break
+        time.sleep(0.05)
     until = time.monotonic() + weather.kills_s
     while time.monotonic() < until:
         time.sleep(dice.uniform(0.1, weather.pause_s))
