@@ -6,27 +6,29 @@ leave through `problem_responses.py`. Nothing is global; two hubs can live in on
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TypeAlias
 
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI
 
 from api.errors import StartError
-from api.hub.auth import Doorkeeper, check_start
+from api.hub.auth import Doorkeeper, Gate, check_start
 from api.hub.edge import Edge
 from api.hub.limits import RateLimiter, UploadGate
 from api.hub.metrics import Metrics
 from api.hub.problem_responses import install
 from api.hub.state import Hub
+from api.registry_settings import registry_settings
 from api.routes import (
     adapters,
     admin,
     base_models,
     downloads,
     health,
+    jobs,
     lineage,
     refs,
     revisions,
@@ -35,8 +37,7 @@ from api.routes import (
 )
 from api.schemas import ProblemBody
 from api.settings import HubSettings
-from api.workflows.tern_content import read_tern
-from registry.service import Registry, RegistrySettings, open_registry
+from registry.service import Registry, open_registry
 
 _ROUTERS: tuple[APIRouter, ...] = (
     health.router,
@@ -49,24 +50,10 @@ _ROUTERS: tuple[APIRouter, ...] = (
     base_models.router,
     tokens.router,
     admin.router,
+    jobs.router,
 )
-NO_QUOTA_BYTES = 1 << 60
+Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 _DESCRIPTION = "Keep every revision of fine-tuned adapters, by base model and by content."
-
-
-def registry_settings(settings: HubSettings) -> RegistrySettings:
-    """Return the registry's part of a hub's settings; `adapters admin` opens the same."""
-    pepper = settings.token_pepper
-    return RegistrySettings(
-        data_dir=settings.data_dir,
-        database_url=settings.database_url,
-        store_url=settings.store,
-        token_pepper=pepper.get_secret_value() if pepper else "",
-        max_files=settings.max_files_per_revision,
-        max_blob_bytes=settings.max_file_bytes,
-        namespace_quota_bytes=settings.namespace_quota_bytes or NO_QUOTA_BYTES,
-        read_tern=read_tern,
-    )
 
 
 def create_app(settings: HubSettings, registry: Registry | None = None) -> FastAPI:
@@ -95,7 +82,16 @@ def create_app(settings: HubSettings, registry: Registry | None = None) -> FastA
         if owned:
             await to_thread.run_sync(served.close)
 
-    hub = _hub(settings, served)
+    return build_app(hub_of(settings, served, Doorkeeper(settings, served.tokens)), lifespan)
+
+
+def build_app(hub: Hub, lifespan: Lifespan | None = None) -> FastAPI:
+    """Build the web application of a hub.
+
+    Args:
+        hub: what it serves.
+        lifespan: what to do before the first request and after the last.
+    """
     app = HubApp(
         title="Ternery",
         description=_DESCRIPTION,
@@ -107,19 +103,20 @@ def create_app(settings: HubSettings, registry: Registry | None = None) -> FastA
         lifespan=lifespan,
     )
     app.state.hub = hub
-    app.add_middleware(Edge, settings=settings, metrics=hub.metrics)
+    app.add_middleware(Edge, settings=hub.settings, metrics=hub.metrics)
     install(app)
     for router in _ROUTERS:
         app.include_router(router)
     return app
 
 
-def _hub(settings: HubSettings, registry: Registry) -> Hub:
+def hub_of(settings: HubSettings, registry: Registry, doorkeeper: Gate) -> Hub:
+    """Return the parts of a hub, whose callers `doorkeeper` tells apart."""
     return Hub(
         settings=settings,
         registry=registry,
         metrics=Metrics(),
-        doorkeeper=Doorkeeper(settings, registry.tokens),
+        doorkeeper=doorkeeper,
         requests=RateLimiter(settings.requests_per_minute),
         uploads=UploadGate(settings.max_concurrent_uploads),
     )

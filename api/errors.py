@@ -18,6 +18,7 @@ The tree (no class knows HTTP or exit codes; `api/problems.py` maps each leaf to
     │   ├── ContentRangeError          Content-Range is malformed or contradicts the body
     │   ├── BodyCutError               a body ended before its announced end, or never came
     │   └── RangeError                 the asked range lies outside the file; adds size_bytes
+    ├── JobRequestError            in jobs/errors.py: a job that is asked for is not acceptable
     └── HeaderSizeError            the request line and headers are larger than allowed
 """
 

@@ -101,6 +101,7 @@ TABLE: Mapping[str, Row] = {
     "registry.FileNotInRevisionError": Row(404, "file-not-found", "no such file"),
     "registry.BaseModelNotFoundError": Row(404, "base-not-found", "no such base model"),
     "registry.TokenNotFoundError": Row(404, "token-not-found", "no such token"),
+    "registry.JobNotFoundError": Row(404, "job-not-found", "no such job"),
     "registry.InvalidTokenError": Row(
         401, "token-invalid", "the token is refused", EXIT_NOT_ALLOWED
     ),
@@ -122,6 +123,9 @@ TABLE: Mapping[str, Row] = {
     "registry.OffsetMismatchError": Row(409, "offset-mismatch", "it continues elsewhere"),
     "registry.UploadIncompleteError": Row(409, "upload-incomplete", "bytes are missing"),
     "registry.DatabaseNotEmptyError": Row(409, "database-not-empty", "the database is not empty"),
+    "registry.JobStateError": Row(409, "job-state", "the job's state does not allow it"),
+    "registry.JobKeyError": Row(409, "job-key-taken", "the key stands for other work"),
+    "registry.LeaseLostError": Row(409, "lease-lost", "the job belongs to another attempt"),
     "registry.BlobBusyError": Row(503, "blob-busy", "the blob is being collected"),
     # what broke
     "registry.StorageError": Row(
@@ -152,6 +156,8 @@ TABLE: Mapping[str, Row] = {
     "api.ContentRangeError": Row(400, "bad-content-range", "the part is not acceptable"),
     "api.BodyCutError": Row(400, "body-cut", "the body ended early"),
     "api.RangeError": Row(416, "range-outside", "the range lies outside the file"),
+    "api.JobRequestError": Row(422, "bad-job", "the job is not acceptable"),
+    "api.UnknownJobKindError": Row(422, "no-such-job-kind", "there is no such kind of job"),
     "api.HeaderSizeError": Row(431, "headers-too-large", "the headers are too large"),
     # on the client's side: the status is what a gateway would answer
     "api.HubError": Row(502, "hub-refused", "the hub refuses"),

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEFAULT_PORT = 8321
+DEFAULT_SLOTS = 2
 
 
 class AuthMode(StrEnum):
@@ -23,6 +24,13 @@ class AuthMode(StrEnum):
     AUTO = "auto"
     NONE = "none"
     TOKEN = "token"  # noqa: S105 - the name of a mode, not a secret
+
+
+class JobExecutor(StrEnum):
+    """Say what runs jobs."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def _xdg(variable: str, fallback: str) -> Path:
@@ -53,6 +61,40 @@ def is_loopback(host: str) -> bool:
 def no_color() -> bool:
     """Return whether the person asked all programs for output without colours."""
     return bool(os.environ.get("NO_COLOR"))
+
+
+def environment_with(settings: HubSettings, **extra: str) -> dict[str, str]:
+    """Return the environment for a program that must have the same settings as this one.
+
+    Args:
+        settings: those that differ from their defaults are handed on.
+        extra: further variables.
+    """
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    ours = {f"ADAPTERS_{name.upper()}": _setting_text(value) for name, value in given.items()}
+    return {**os.environ, **ours, **extra}
+
+
+def _setting_text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, tuple):
+        return ",".join(str(part) for part in value)
+    return "" if value is None else str(value)
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return tuple(part.strip() for part in named.split(",") if part.strip() not in {"", "-1"})
+    found = sorted(Path("/dev").glob("nvidia[0-9]*"))
+    return tuple(path.name.removeprefix("nvidia") for path in found)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def environment_without_settings() -> dict[str, str]:
@@ -96,6 +138,12 @@ class HubSettings(_Settings):
         keep_alive_s: how long an idle connection stays open.
         shutdown_grace_s: how long requests may finish after a signal to stop.
         log_level: `debug`, `info`, `warning` or `error`.
+        job_slots: jobs at once beside `serve`; None means 2 on the embedded database, else none.
+        job_lease_s: how long a worker may be silent before its job is given to another.
+        job_grace_s: how long a job may take to stop before it is killed.
+        job_gpus: GPUs to hand out to jobs; None means those that can be seen.
+        job_executor: what runs jobs: `local` processes, or a `ray` cluster.
+        ray_address: of that cluster: `auto`, or `host:port` of its head.
     """
 
     host: str = "127.0.0.1"
@@ -123,6 +171,12 @@ class HubSettings(_Settings):
     keep_alive_s: int = Field(30, ge=1)
     shutdown_grace_s: int = Field(20, ge=1)
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    job_slots: int | None = Field(None, ge=0, le=1024)
+    job_lease_s: float = Field(60.0, ge=1, le=3600)
+    job_grace_s: float = Field(5.0, ge=0, le=600)
+    job_gpus: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_split)] = None
+    job_executor: JobExecutor = JobExecutor.LOCAL
+    ray_address: str = "auto"
 
     @property
     def needs_token(self) -> bool:
@@ -130,6 +184,20 @@ class HubSettings(_Settings):
         if self.auth is AuthMode.AUTO:
             return not is_loopback(self.host)
         return self.auth is AuthMode.TOKEN
+
+    @property
+    def slots(self) -> int:
+        """Return how many jobs run at once beside the hub."""
+        if self.job_slots is not None:
+            return self.job_slots
+        embedded = not self.database_url or self.database_url.startswith("sqlite")
+        shared = self.store != "memory:"
+        return DEFAULT_SLOTS if embedded and shared else 0
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """Return the GPUs that jobs may have."""
+        return visible_gpus() if self.job_gpus is None else self.job_gpus
 
     @property
     def exposed(self) -> bool:

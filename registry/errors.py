@@ -25,6 +25,7 @@ digests and names stands in catalog_errors.py, blobs.py, digest.py and database.
     │   ├── FileNotInRevisionError
     │   ├── BaseModelNotFoundError
     │   ├── TokenNotFoundError
+    │   ├── JobNotFoundError           in jobs/errors.py
     │   └── BlobNotFoundError          in blobs.py
     ├── ConflictError              it changed, or contradicts what is there
     │   ├── BranchConflictError        another push moved the branch first
@@ -40,6 +41,9 @@ digests and names stands in catalog_errors.py, blobs.py, digest.py and database.
     │   ├── UploadBusyError            in uploads.py
     │   ├── OffsetMismatchError        in uploads.py
     │   ├── UploadIncompleteError      in upload_session.py
+    │   ├── JobStateError              in jobs/errors.py: not in a state that allows it
+    │   ├── JobKeyError                in jobs/errors.py: the key stands for other work
+    │   ├── LeaseLostError             in jobs/errors.py: somebody else has the job
     │   └── DatabaseNotEmptyError      a rebuild starts from an empty database
     ├── PermissionDeniedError      the token does not reach this far
     │   └── InvalidTokenError          unknown, expired or revoked

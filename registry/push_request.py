@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 from registry.catalog.values import RevisionRecord
 from registry.digest import Digest
 from registry.errors import ValidationError
+from registry.jobs.values import Lease
 from registry.manifest import LineageEdge, Manifest, Operation
 from registry.refs import DEFAULT_BRANCH, AdapterName, check_ref_name
 from registry.validation.file_paths import check_paths
@@ -62,6 +63,7 @@ class PushRequest:
         metrics: figures that the pusher reports.
         kind: declared kind, where the files alone do not tell.
         allow_non_finite: whether NaN and infinity among the weights are accepted.
+        lease: the job whose result this is; it must hold when the branch moves.
     """
 
     adapter: AdapterName
@@ -76,6 +78,7 @@ class PushRequest:
     metrics: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     kind: str | None = None
     allow_non_finite: bool = False
+    lease: Lease | None = None
 
 
 @dataclass(frozen=True, slots=True)

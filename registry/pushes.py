@@ -132,6 +132,7 @@ class Pushes:
             KindConflictError: the adapter is bound to another kind.
             TagExistsError: a tag points elsewhere.
             BlobBusyError: a blob is being collected; try again.
+            LeaseLostError: it is the result of a job that somebody else has by now.
         """
         limits = self.limits
         check_request(request, max_files=limits.max_files, max_bytes=limits.max_revision_bytes)
@@ -187,7 +188,14 @@ class Pushes:
         subject = f"{request.adapter}:{','.join(request.tags)}"
         act = AuditEntry(self._now(), request.author, "tag", subject, head.digest)
         number = self.blobs.database.write(
-            lambda c: add_tags(c, request.adapter, digest=head.digest, tags=request.tags, act=act)
+            lambda c: add_tags(
+                c,
+                request.adapter,
+                digest=head.digest,
+                tags=request.tags,
+                act=act,
+                lease=request.lease,
+            )
         )
         self.recorder.record_moves(number)
         return PushResult(self._shown(request.adapter, head.digest, head.manifest), created=False)
@@ -261,6 +269,7 @@ class Pushes:
             tags=request.tags,
             base_key=inspected.base_key,
             shapes=inspected.shapes,
+            lease=request.lease,
         )
         done = database.write(lambda c: commit_draft(c, draft, self._now()))
         if done.base is not None:

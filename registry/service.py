@@ -10,6 +10,8 @@ half told to the store, and returns a `Registry`, whose parts are small and used
     registry.collector    removal of what nothing refers to
     registry.rebuilder    the catalog again from the store alone
     registry.verifier     every byte against its digest
+    registry.jobs         long work: asked for, shown, cancelled
+    registry.leases       long work: claimed, carried on, ended
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from registry.catalog.totals import count_all
 from registry.catalog.values import Stats
 from registry.clock import Clock, utc_now
 from registry.collect import Collector
+from registry.jobs.leases import Leases
+from registry.jobs.queue import Jobs
 from registry.pushes import Pushes, PushLimits
 from registry.rebuild import Rebuilder
 from registry.recorder import Recorder
@@ -84,6 +88,8 @@ class Registry:
     collector: Collector
     rebuilder: Rebuilder
     verifier: Verifier
+    jobs: Jobs
+    leases: Leases
 
     def stats(self) -> Stats:
         """Count what the registry holds."""
@@ -103,14 +109,30 @@ def open_registry(settings: RegistrySettings) -> Registry:
         StorageError: the store cannot be used, or knows more than the database.
         ValidationError: a URL names nothing that there is.
     """
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    registry = join_registry(settings, new=True)
+    registry.recorder.record_bases()
+    registry.recorder.record_moves()
+    return registry
+
+
+def join_registry(settings: RegistrySettings, *, new: bool = False) -> Registry:
+    """Open a registry that another process opened before, which takes less time.
+
+    Args:
+        settings: those of that process.
+        new: bring the database to the present layout all the same.
+
+    Raises:
+        DatabaseError: the database cannot be used.
+        StorageError: the store cannot be used.
+        ValidationError: a URL names nothing that there is.
+    """
     folder = settings.data_dir
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database(settings.database_url or f"sqlite:///{folder / 'registry.sqlite'}")
-    migrate(database)
+    if new:
+        migrate(database)
     store = open_store(settings.store_url or str(folder / "store"))
-    recorder = Recorder(database, store)
-    recorder.record_bases()
-    recorder.record_moves()
     return _assemble(settings, database, store)
 
 
@@ -136,6 +158,8 @@ def _assemble(settings: RegistrySettings, database: Database, store: BlobStore) 
         collector=Collector(database, store, uploads, clock),
         rebuilder=Rebuilder(database, store, clock),
         verifier=Verifier(database, store, adapters),
+        jobs=Jobs(database, clock),
+        leases=Leases(database, store, clock),
     )
 
 

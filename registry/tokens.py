@@ -21,6 +21,7 @@ from registry.catalog.tokens import (
 from registry.catalog.values import AuditEntry, Readable, Role, TokenRecord
 from registry.clock import Clock, time_before, time_text
 from registry.errors import ValidationError
+from registry.jobs.values import Lease
 from registry.refs import check_namespace
 from registry.token_secrets import hash_secret, is_well_formed, new_secret
 
@@ -38,11 +39,13 @@ class Principal:
         label: name for logs and the audit; two tokens may have the same.
         grants: role by namespace; `*` stands for every namespace.
         id: what no other principal has, for limits.
+        lease: the job that acts for somebody, or None; what it publishes is that job's result.
     """
 
     label: str
     grants: Mapping[str, Role]
     id: str = ""
+    lease: Lease | None = None
 
     def may(self, role: Role, namespace: str) -> bool:
         """Tell whether this role, or a higher one, was granted in a namespace."""

@@ -99,13 +99,14 @@ def start_hub(folder: Path, **settings: object) -> LiveHub:
 
     Args:
         folder: its data, and `hub.log`; start again with the same one to go on.
-        settings: fields of `HubSettings`, as in `start_hub(tmp_path, auth="token")`.
+        settings: fields of `HubSettings`, as in `start_hub(tmp_path, auth="token")`; it runs jobs
+            only with `job_slots`.
 
     Raises:
         HubDiedError: it did not start.
     """
     log_path = folder / "hub.log"
-    given = {"port": 0, "data_dir": folder, **settings}
+    given = {"port": 0, "data_dir": folder, "job_slots": 0, **settings}
     process = start_process(log_path, given)
     url = _announced(process, log_path)
     return LiveHub(url, process, folder, log_path, settings)

@@ -16,7 +16,7 @@ from tests.live_hub import start_hub
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 # Set-up that changes the machine, and servers that do not end: shown, not run.
-NOT_RUN = ("make ", "pip ", "export ", "adapters serve")
+NOT_RUN = ("make ", "pip ", "export ", "adapters serve", "adapters worker")
 
 
 def commands() -> list[str]:
@@ -28,14 +28,16 @@ def commands() -> list[str]:
 
 def test_the_readme_shows_the_main_job() -> None:
     verbs = [shlex.split(line)[1] for line in commands()]
-    assert {"push", "list", "compress", "inspect", "pull", "decompress", "admin"} <= set(verbs)
+    assert {"push", "list", "compress", "inspect", "pull", "decompress", "admin", "jobs"} <= set(
+        verbs
+    )
     assert "make tour" in README
     assert "make test" in README
 
 
 def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    hub = start_hub(tmp_path / "hub")
+    hub = start_hub(tmp_path / "hub", job_slots=1)
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from api.cli import output
+from api.cli.job_option import job_option, refuse_with_job, submit_job
 from api.cli.output import Column
 from api.cli.session import Session, command, common, confirm
 
@@ -40,8 +41,8 @@ def token() -> None:
 @contextmanager
 def own_registry(data_dir: Path | None) -> Iterator[Registry]:
     """Open the registry that the settings name, and close it."""
-    from api.app import registry_settings
     from api.cli.serve import hub_settings
+    from api.registry_settings import registry_settings
     from registry.service import open_registry
 
     settings = hub_settings(**({"data_dir": data_dir} if data_dir else {}))
@@ -162,16 +163,30 @@ def _token_row(item: TokenBody) -> tuple[str, ...]:
 @click.option("--dry-run", is_flag=True, help="Show what would go, and remove nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @DATA_DIR
+@job_option
 @common
 def collect(
-    session: Session, *, grace_hours: float, dry_run: bool, yes: bool, data_dir: Path | None
+    session: Session,
+    *,
+    grace_hours: float,
+    dry_run: bool,
+    yes: bool,
+    data_dir: Path | None,
+    as_job: bool,
 ) -> None:
-    """Remove what no branch or tag reaches any more."""
+    """Remove what no branch or tag reaches any more.
+
+    With --job the hub does it, as with --endpoint.
+    """
     from api.remote.admin import HubAdmin
     from api.schemas_admin import CollectedBody
 
     if not dry_run:
         confirm("Remove for good what no branch or tag reaches?", yes=yes)
+    if as_job:
+        refuse_with_job(data_dir=data_dir)
+        submit_job(session, "gc", {"grace_s": grace_hours * 3600, "dry_run": dry_run})
+        return
     if session.endpoint:
         with session.client() as client:
             found = HubAdmin(client).collect(grace_s=grace_hours * 3600, dry_run=dry_run)

@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from api.cli import output
-from api.cli.methods import Asked, Choice, choose, method_options
+from api.cli.job_option import job_option, on_the_hub, refuse_with_job, submit_job
+from api.cli.methods import Asked, Choice, choose, how, method_options
 from api.cli.session import Session, command, common, device_option
 from api.cli.sources import REFERENCE, existing, local_path, parse_reference
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from api.forward.gain import GainCurve
     from api.workflows.compress import CompressOptions, Origin
     from registry.refs import Reference
 
 
 @command(example="adapters compress team/sql-expert --as team/sql-expert-small --bits 0.5")
-@click.argument("source", metavar="SRC")
+@click.argument("source", metavar="[SRC]", required=False)
 @click.option("--to", "destination", type=click.Path(path_type=Path), help="FILE.tern or folder.")
 @click.option("--as", "target", metavar="NAME", type=REFERENCE, help="Publish it on the hub.")
 @method_options
@@ -37,17 +40,27 @@ if TYPE_CHECKING:
 )
 @click.option("-m", "--message", default="", help="What to note on the published revision.")
 @device_option
+@click.option(
+    "--all-of", metavar="BASE", help="With --job: every adapter of a base model, each on its own."
+)
+@click.option(
+    "--suffix", default="-small", show_default=True, help="With --all-of: ends the new names."
+)
+@job_option
 @common
 def compress(
     session: Session,
     *,
-    source: str,
+    source: str | None,
     destination: Path | None,
     target: Reference | None,
     base: Path | None,
     kind: str | None,
     message: str,
     device: str,
+    all_of: str | None,
+    suffix: str,
+    as_job: bool,
     **asked: Unpack[Asked],
 ) -> None:
     """Shrink an adapter to a .tern.
@@ -59,6 +72,14 @@ def compress(
     from api.cli.compress_report import Outcome, tell
     from api.workflows.compress import CompressOptions, compress_and_push, shrink
 
+    if as_job:
+        elsewhere = "" if device == "cpu" else device
+        refuse_with_job(to=destination, base=base, kind=kind, device=elsewhere)
+        wanted = _wanted(source, target, all_of, suffix)
+        submit_job(session, "compress", {**wanted, "how": how(asked), "message": message})
+        return
+    if source is None or all_of is not None:
+        raise click.UsageError("name a source; --all-of is for --job")
     if (destination is None) == (target is None):
         raise click.UsageError("say where to: --to FILE|DIR or --as NAME, one of them")
     choice = choose(asked, residual=base is not None or kind is not None)
@@ -79,6 +100,19 @@ def compress(
     if asked["method"] is None and report.method == "compeft":
         output.message("a full fine-tune has no factors that rd could take apart: compeft it is")
     tell(session, outcome)
+
+
+def _wanted(
+    source: str | None, target: Reference | None, all_of: str | None, suffix: str
+) -> dict[str, JsonValue]:
+    """Say what a job is to compress."""
+    if all_of is not None:
+        if source is not None or target is not None:
+            raise click.UsageError("--all-of BASE takes neither SRC nor --as")
+        return {"base_model": all_of, "suffix": suffix}
+    if source is None or target is None:
+        raise click.UsageError("a job needs SRC and --as NAME, or --all-of BASE")
+    return {"source": on_the_hub(source), "target": str(target)}
 
 
 def _tuned(

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from api.cli import output
+from api.cli.job_option import job_option, on_the_hub, submit_job
 from api.cli.session import Session, command, common
 from api.cli.sources import as_folder
 
@@ -25,15 +26,22 @@ from api.cli.sources import as_folder
     required=True,
     help='JSON Lines: {"text", "label"} for a classifier, else {"input", "output"}.',
 )
+@job_option
 @common
-def evaluate(session: Session, *, source: str, base_model: Path, rows: Path) -> None:
+def evaluate(session: Session, *, source: str, base_model: Path, rows: Path, as_job: bool) -> None:
     """Judge an adapter on rows: accuracy and loss.
 
-    A compressed one is decoded first. Needs the torch extra; nothing is downloaded.
+    A compressed one is decoded first. Needs the torch extra; nothing is downloaded. A job reads
+    --base-model and --rows on the worker's machine, and only an administrator may name them.
     """
     from dataclasses import asdict
 
     from api.workflows.forward import judge
+
+    if as_job:
+        paths = {"base_model": str(base_model.absolute()), "rows": str(rows.absolute())}
+        submit_job(session, "evaluate", {"source": on_the_hub(source), **paths})
+        return
 
     with as_folder(session, source, raw=False) as adapter:
         score = judge(adapter, base_model, rows)

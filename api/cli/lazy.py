@@ -46,6 +46,10 @@ COMMANDS: dict[str, Entry] = {
     ),
     "merge": Entry("api.cli.merge:merge", "Combine adapters into one.", _SHRINK),
     "serve": Entry("api.cli.serve:serve", "Run a hub.", _RUN),
+    "jobs": Entry("api.cli.jobs:jobs", "Ask for long work, watch it, cancel it.", _RUN),
+    "worker": Entry(
+        "api.cli.worker:worker", "Run jobs of a hub, on this machine or on a Ray cluster.", _RUN
+    ),
     "login": Entry("api.cli.login:login", "Store a token for a hub.", _RUN),
     "logout": Entry("api.cli.login:logout", "Forget the token of a hub.", _RUN),
     "whoami": Entry("api.cli.login:whoami", "Show the hub, who you are and what you may.", _RUN),

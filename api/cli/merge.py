@@ -11,10 +11,13 @@ import click
 
 from api.cli import output
 from api.cli.compress import origin_of
+from api.cli.job_option import job_option, on_the_hub, refuse_with_job, submit_job
 from api.cli.session import Session, command, common
 from api.cli.sources import REFERENCE
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from api.workflows.compress import Origin
     from api.workflows.push import PushedRevision
     from merge import MergeReport
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 @click.option("--to", "destination", type=click.Path(path_type=Path), help="A new folder.")
 @click.option("--as", "target", metavar="NAME", type=REFERENCE, help="Publish it on the hub.")
 @click.option("-m", "--message", default="", help="What to note on the published revision.")
+@job_option
 @common
 def merge(
     session: Session,
@@ -51,6 +55,7 @@ def merge(
     destination: Path | None,
     target: Reference | None,
     message: str,
+    as_job: bool,
 ) -> None:
     """Combine adapters into one.
 
@@ -62,6 +67,19 @@ def merge(
         raise click.UsageError("say where to: --to DIR or --as NAME, one of them")
     if weights and len(weights) != len(sources):
         raise click.UsageError(f"{len(sources)} adapters need as many --weight, not {len(weights)}")
+    if as_job:
+        refuse_with_job(to=destination)
+        asked: dict[str, JsonValue] = {
+            "sources": [on_the_hub(source) for source in sources],
+            "weights": list(weights) or None,
+            "target": str(target),
+            "method": method,
+            "rank": rank,
+            "heads": heads,
+            "message": message,
+        }
+        submit_job(session, "merge", asked)
+        return
     shares = weights or (1 / len(sources),) * len(sources)
     with ExitStack() as stack:
         origins = [stack.enter_context(origin_of(session, source)) for source in sources]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, ParamSpec, TypedDict, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from api.workflows.tune import Tuning
     from compress import Compeft, Gain, Lossless, Rd
 
@@ -36,6 +38,8 @@ _OWNERS = {
     COMPEFT: ("density", "alpha", "scope", "exact_count"),
     LOSSLESS: (),
 }
+_FILES = ("calibrate", "validation", "base_model")
+_GAINS = ("none", "norm")
 _AMOUNTS = ("bits", "max_error", "layers")
 
 
@@ -146,6 +150,31 @@ def choose(asked: Asked, *, residual: bool) -> Choice:
     if len(amounts := [key for key in given if key in _AMOUNTS]) > 1:
         raise click.UsageError(f"{_flags(amounts)} exclude each other: say one of them")
     return Choice(_rd(asked), _tuning(asked))
+
+
+def how(asked: Asked) -> dict[str, JsonValue] | None:
+    """Return the chosen method as a job takes it, or None for the best one without options.
+
+    Raises:
+        UsageError: an option belongs to another method, or names a file here.
+        OptionError: a value is out of its range.
+    """
+    if choose(asked, residual=False).method is None:
+        return None
+    name = _name(asked, residual=False)
+    files = [key for key, value in asked.items() if key in _FILES and value is not None]
+    if files or asked["gain"] == TUNE:
+        what = _flags(files or ["gain tune"])
+        raise click.UsageError(f"{what} cannot go with --job: it needs files that are here")
+    plain = {
+        key: value
+        for key, value in asked.items()
+        if key in _OWNERS[name] and isinstance(value, bool | int | float | str)
+    }
+    given: dict[str, JsonValue] = {"method": name, **plain}
+    if isinstance(gain := given.get("gain"), str) and gain not in _GAINS:
+        given["gain"] = float(gain)
+    return given
 
 
 def _name(asked: Asked, *, residual: bool) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from api.cli import output
+from api.cli.job_option import job_option, on_the_hub, refuse_with_job, submit_job
 from api.cli.session import Session, command, common
 from api.cli.sources import local_path, parse_reference
 
@@ -36,8 +37,16 @@ class Verdict:
 @click.argument("source", metavar="[REF|FOLDER]", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every adapter that you may read.")
 @click.option("--against", metavar="REF", help="Compare a local folder with this revision.")
+@job_option
 @common
-def verify(session: Session, *, source: str | None, everything: bool, against: str | None) -> None:
+def verify(
+    session: Session,
+    *,
+    source: str | None,
+    everything: bool,
+    against: str | None,
+    as_job: bool,
+) -> None:
     """Read every byte and check its digest.
 
     The hub reads what it stores. A local folder is checked as a push would check it, without a hub;
@@ -45,6 +54,10 @@ def verify(session: Session, *, source: str | None, everything: bool, against: s
     """
     if everything == (source is not None):
         raise click.UsageError("name a revision or a folder, or add --all")
+    if as_job:
+        refuse_with_job(against=against)
+        submit_job(session, "verify", {"source": on_the_hub(source) if source else None})
+        return
     path = local_path(source) if source is not None else None
     if against is not None and path is None:
         raise click.UsageError("--against goes with a local folder")

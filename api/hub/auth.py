@@ -34,6 +34,13 @@ class Authenticator(Protocol):
         """Return the holder, or raise `InvalidTokenError`."""
 
 
+class Gate(Protocol):
+    """Tell callers apart."""
+
+    def identify(self, authorization: str | None, address: str) -> Principal:
+        """Return who sends this Authorization header from this address, or raise an `ApiError`."""
+
+
 def check_start(settings: HubSettings, *, has_admin_token: bool) -> None:
     """Let a hub start only where callers can be told apart, or where all are local.
 

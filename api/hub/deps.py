@@ -15,12 +15,12 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
 from api.errors import RequestRateError
+from api.hub.rights import demand
 from api.hub.state import Hub
 from api.schemas_requests import PATTERN_DIGEST, PATTERN_PART, PATTERN_REVISION
 from registry.catalog.errors import AdapterNotFoundError
 from registry.catalog.values import Readable
 from registry.digest import Digest
-from registry.errors import PermissionDeniedError
 from registry.refs import AdapterName, Reference
 from registry.tokens import EVERYTHING, Principal, Role
 
@@ -96,20 +96,6 @@ async def read_adapter(caller: Caller, adapter: _Adapter) -> AdapterName:
 
 
 ReadAdapter = Annotated[AdapterName, Depends(read_adapter)]
-
-
-def demand(caller: Principal, namespace: str, role: Role) -> None:
-    """Let pass only who has this role in a namespace.
-
-    Raises:
-        PermissionDeniedError: the caller has not.
-    """
-    if not caller.may(role, namespace):
-        where = "every namespace" if namespace == EVERYTHING else f"namespace {namespace!r}"
-        raise PermissionDeniedError(
-            f"your token has no {role} right in {where}",
-            hint=f"ask an administrator for a token with {role} there",
-        )
 
 
 async def write_adapter(caller: Caller, adapter: ReadAdapter) -> AdapterName:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
-from api.hub.auth import Doorkeeper
+from api.hub.auth import Gate
 from api.hub.limits import RateLimiter, UploadGate
 from api.hub.metrics import Metrics
 from api.settings import HubSettings
@@ -22,11 +23,13 @@ class Hub:
         doorkeeper: who tells callers apart.
         requests: how often each of them may call.
         uploads: how many may send at once.
+        closing: set when the hub is told to stop; endless answers end then.
     """
 
     settings: HubSettings
     registry: Registry
     metrics: Metrics
-    doorkeeper: Doorkeeper
+    doorkeeper: Gate
     requests: RateLimiter
     uploads: UploadGate
+    closing: threading.Event = field(default_factory=threading.Event)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from api.hub.deps import Caller, HubDep, demand, identify
+from api.hub.deps import Caller, HubDep, identify
 from api.hub.metrics import CONTENT_TYPE
 from api.hub.problem_responses import problems
+from api.hub.rights import demand
 from api.schemas import StatusBody, WhoamiBody
 from registry.catalog.values import AdapterQuery
 from registry.digest import Digest

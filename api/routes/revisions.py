@@ -17,6 +17,7 @@ from api.schemas import MissingBlobBody, MissingBody, RevisionBody, RevisionPage
 from api.schemas_requests import PATTERN_REF, MissingIn, PushIn
 from registry.digest import Digest
 from registry.errors import RegistryError
+from registry.jobs.values import Lease
 from registry.manifest_json import edge_value
 from registry.push_request import (
     ANY,
@@ -88,7 +89,7 @@ def push(
 ) -> RevisionBody:
     """Make a revision of blobs that were sent, and move the branch to it, all or nothing."""
     author = _author(body.author, caller.label, known=hub.settings.needs_token)
-    result = _commit(hub, _push_request(adapter, body, author))
+    result = _commit(hub, _push_request(adapter, body, author, caller.lease))
     response.status_code = 201 if result.created else 200
     return revision_body(result.revision)
 
@@ -103,7 +104,9 @@ def _commit(hub: Hub, request: PushRequest) -> PushResult:
     return result
 
 
-def _push_request(adapter: AdapterName, body: PushIn, author: str) -> PushRequest:
+def _push_request(
+    adapter: AdapterName, body: PushIn, author: str, lease: Lease | None
+) -> PushRequest:
     return PushRequest(
         adapter=adapter,
         files=tuple(PushFile(f.path, Digest.parse(f.digest), f.size_bytes) for f in body.files),
@@ -117,6 +120,7 @@ def _push_request(adapter: AdapterName, body: PushIn, author: str) -> PushReques
         metrics=body.metrics,
         kind=body.kind,
         allow_non_finite=body.allow_non_finite,
+        lease=lease,
     )
 
 

@@ -7,8 +7,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
 
-from api.hub.deps import Caller, HubDep, demand, json_only
+from api.hub.deps import Caller, HubDep, json_only
 from api.hub.problem_responses import problems
+from api.hub.rights import demand
 from api.hub.route_kinds import JsonRoute
 from api.schemas_admin import NewTokenBody, TokenBody, TokensBody
 from api.schemas_requests import TokenIn

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from registry.catalog.objects import ObjectKind, ObjectState, insert_into
-from registry.catalog.tables import adapters, files, holdings, objects, revisions
+from registry.catalog.tables import adapters, files, holdings, jobs, objects, revisions
 from registry.digest import Digest
 
 
@@ -46,7 +46,10 @@ class Candidate:
 
 
 def _needed() -> ColumnElement[bool]:
-    by_file = exists().where(files.c.digest == objects.c.digest)
+    by_file = or_(
+        exists().where(files.c.digest == objects.c.digest),
+        exists().where(jobs.c.checkpoint == objects.c.digest),
+    )
     by_revision = exists().where(revisions.c.digest == objects.c.digest)
     return case((objects.c.kind == ObjectKind.BLOB.value, by_file), else_=by_revision)
 

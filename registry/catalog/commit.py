@@ -1,6 +1,6 @@
 """Make a revision part of the catalog, in one transaction: all of it or nothing.
 
-Locks are taken in one order everywhere: base model, adapter, objects by digest, ref.
+Locks are taken in one order everywhere: base model, adapter, objects by digest, ref, job.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from registry.catalog.errors import (
     RefNameTakenError,
     TagExistsError,
 )
+from registry.catalog.job_leases import set_result
 from registry.catalog.objects import confirm, touch_held
 from registry.catalog.refs import lock_refs, move_ref
 from registry.catalog.revisions import insert_revision, load_revision
 from registry.catalog.values import AuditEntry
 from registry.digest import Digest
+from registry.jobs.values import JobResult, Lease
 from registry.manifest import Manifest
 from registry.refs import AdapterName, RefKind
 
@@ -43,6 +45,7 @@ class Draft:
         tags: tags to set on it.
         base_key: normalised name of its base model, or None while unknown.
         shapes: what it tells of that base.
+        lease: the job whose result it is, or None.
     """
 
     digest: Digest
@@ -53,6 +56,7 @@ class Draft:
     tags: tuple[str, ...] = ()
     base_key: str | None = None
     shapes: Shapes = field(default_factory=dict)
+    lease: Lease | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ def commit_draft(connection: Connection, draft: Draft, now: str) -> Committed:
         BlobBusyError: the manifest was collected meanwhile.
         TagExistsError: a tag points elsewhere.
         RefNameTakenError: a tag has the branch's name, or the other way round.
+        LeaseLostError: the job that made it belongs to somebody else by now.
     """
     manifest = draft.manifest
     name, base, changed = manifest.adapter, None, False
@@ -109,6 +114,8 @@ def commit_draft(connection: Connection, draft: Draft, now: str) -> Committed:
     set_tags(connection, name, adapter=entry.number, digest=draft.digest, tags=draft.tags, now=now)
     act = AuditEntry(now, manifest.author, "push", f"{name}:{draft.branch}", draft.digest)
     append_audit(connection, act)
+    if draft.lease is not None:
+        set_result(connection, draft.lease, JobResult(name, draft.digest))
     return Committed(entry.number, base if changed else None)
 
 
@@ -169,17 +176,21 @@ def add_tags(
     digest: Digest,
     tags: Sequence[str],
     act: AuditEntry,
+    lease: Lease | None = None,
 ) -> int:
-    """Tag a revision that is there, and return the adapter's row.
+    """Tag a revision that is there, as a job's result if it is one; return the adapter's row.
 
     Raises:
         AdapterNotFoundError: the adapter or the revision is gone.
         TagExistsError: a tag points elsewhere.
         RefNameTakenError: a branch has its name.
+        LeaseLostError: the job belongs to somebody else by now.
     """
     entry = find_adapter(connection, name, lock=True)
     if entry is None or load_revision(connection, entry.number, digest) is None:
         raise AdapterNotFoundError(name)
+    if lease is not None:
+        set_result(connection, lease, JobResult(name, digest))
     if set_tags(connection, name, adapter=entry.number, digest=digest, tags=tags, now=act.time):
         append_audit(connection, act)
     return entry.number

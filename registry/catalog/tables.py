@@ -204,6 +204,69 @@ class AuditRow(Row, table=True):
     digest: str | None = Field(default=None, sa_type=HEX)
 
 
+class JobRow(Row, table=True):
+    """Keep one job; `attempt` only ever grows, which tells a stale worker from the present one.
+
+    A map has `children` and no lease of its own: its state follows from theirs.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        UniqueConstraint("namespace", "idempotency_key"),
+        Index(None, "state", "number"),
+        Index(None, "state", "lease_expires_at"),
+        Index(None, "kind", "number"),
+        Index(None, "parent", "number"),
+        {"sqlite_autoincrement": True},
+    )
+    number: int | None = Field(default=None, primary_key=True)
+    id: str = Field(sa_type=HEX, unique=True)
+    kind: str = Field(sa_type=NAME)
+    namespace: str = Field(sa_type=NAME, index=True)
+    parameters: str = Field(sa_type=Text)
+    asked: str = Field(sa_type=HEX)
+    idempotency_key: str | None = Field(default=None, sa_type=NAME)
+    asked_by: str = Field(sa_type=NAME)
+    grants: str = Field(sa_type=Text)
+    gpus: int = Field(default=0)
+    parent: str | None = Field(default=None, sa_type=HEX)
+    children: int = Field(default=0)
+    state: str = Field(sa_type=NAME)
+    cancel_requested: bool = Field(default=False, sa_type=Boolean)
+    attempt: int = Field(default=0)
+    forgiven: int = Field(default=0)
+    max_attempts: int
+    lease_owner: str | None = Field(default=None, sa_type=NAME)
+    lease_expires_at: str | None = Field(default=None, sa_type=TIME)
+    heartbeat_at: str | None = Field(default=None, sa_type=TIME)
+    step: int = Field(default=0, sa_type=BigInteger)
+    total: int | None = Field(default=None, sa_type=BigInteger)
+    message: str = Field(default="", sa_type=Text)
+    metrics: str = Field(default="{}", sa_type=Text)
+    checkpoint: str | None = Field(default=None, sa_type=HEX, index=True)
+    result_namespace: str | None = Field(default=None, sa_type=NAME)
+    result_name: str | None = Field(default=None, sa_type=NAME)
+    result_digest: str | None = Field(default=None, sa_type=HEX)
+    outcome: str | None = Field(default=None, sa_type=Text)
+    error: str | None = Field(default=None, sa_type=Text)
+    version: int = Field(default=1, sa_type=BigInteger)
+    created_at: str = Field(sa_type=TIME)
+    started_at: str | None = Field(default=None, sa_type=TIME)
+    ended_at: str | None = Field(default=None, sa_type=TIME)
+
+
+class JobLogRow(Row, table=True):
+    """Keep one line of a job's log; the oldest go when there are too many."""
+
+    __tablename__ = "job_log"
+    __table_args__ = (Index(None, "job", "number"), {"sqlite_autoincrement": True})
+    number: int | None = Field(default=None, primary_key=True)
+    job: int = Field(foreign_key="jobs.number")
+    attempt: int
+    time: str = Field(sa_type=TIME)
+    text: str = Field(sa_type=Text)
+
+
 metadata = Row.metadata
 
 
@@ -216,3 +279,4 @@ adapters, revisions, files = _table("adapters"), _table("revisions"), _table("fi
 lineage, refs = _table("lineage"), _table("refs")
 objects, holdings = _table("objects"), _table("holdings")
 tokens, audit = _table("tokens"), _table("audit")
+jobs, job_log = _table("jobs"), _table("job_log")

@@ -63,11 +63,14 @@ def test_the_design_is_complete() -> None:
         "decompress",
         "inspect",
         "merge",
+        "worker",
         "tour",
     ]
+    jobs = ("list", "show", "watch", "logs", "cancel", "retry")
     admin = ("token create", "token list", "token revoke", "gc", "rebuild", "migrate", "stats")
     assert {f"adapters {name}" for name in wanted} <= set(NAMES)
     assert {f"adapters admin {name}" for name in admin} <= set(NAMES)
+    assert {f"adapters jobs {name}" for name in jobs} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

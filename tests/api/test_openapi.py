@@ -68,6 +68,14 @@ def test_every_route_of_the_contract_is_described(document: dict[str, Any]) -> N
         "POST /api/v1/admin/gc",
         "POST /api/v1/admin/verify",
         "GET /api/v1/admin/stats",
+        "GET /api/v1/jobs",
+        "POST /api/v1/jobs",
+        "GET /api/v1/jobs/kinds",
+        "GET /api/v1/jobs/{job_id}",
+        "GET /api/v1/jobs/{job_id}/log",
+        "GET /api/v1/jobs/{job_id}/events",
+        "POST /api/v1/jobs/{job_id}/cancel",
+        "POST /api/v1/jobs/{job_id}/retry",
     }
 
 

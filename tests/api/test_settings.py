@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
-from api.settings import AuthMode, ClientSettings, HubSettings, is_loopback
+from api.settings import AuthMode, ClientSettings, HubSettings, environment_with, is_loopback
 
 
 @pytest.fixture(autouse=True)
@@ -113,3 +115,52 @@ def test_a_client_knows_where_each_value_came_from(monkeypatch: pytest.MonkeyPat
     assert settings.hf_token is not None
     monkeypatch.setenv("ADAPTERS_ENDPOINT", "http://own")
     assert ClientSettings().endpoint == "http://own"
+
+
+@pytest.mark.parametrize(
+    ("given", "slots"),
+    [
+        ({}, 2),
+        ({"job_slots": 0}, 0),
+        ({"job_slots": 7, "database_url": "postgresql://x/y"}, 7),
+        ({"database_url": "sqlite:///x"}, 2),
+        ({"database_url": "postgresql://x/y"}, 0),
+        ({"store": "memory:"}, 0),
+    ],
+)
+def test_an_embedded_hub_runs_jobs_itself(given: dict[str, Any], slots: int) -> None:
+    assert HubSettings(**given).slots == slots
+
+
+@pytest.mark.parametrize(
+    ("named", "gpus"), [("0,1", ("0", "1")), ("", ()), ("-1", ()), ("GPU-ab, 3", ("GPU-ab", "3"))]
+)
+def test_gpus_are_those_that_can_be_seen(
+    monkeypatch: pytest.MonkeyPatch, named: str, gpus: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert HubSettings().gpus == gpus
+    assert HubSettings(job_gpus=()).gpus == ()
+    monkeypatch.setenv("ADAPTERS_JOB_GPUS", "5,6")
+    assert HubSettings().gpus == ("5", "6")
+
+
+def test_settings_travel_to_other_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = SecretStr("a-secret-of-some-length")
+    own = HubSettings(
+        data_dir=tmp_path,
+        port=0,
+        admin_token=secret,
+        token_pepper=None,
+        allowed_hosts=("a", "b"),
+        job_gpus=(),
+        job_lease_s=2.5,
+    )
+    for name, value in environment_with(own, EXTRA="1").items():
+        monkeypatch.setenv(name, value)
+    assert os.environ["EXTRA"] == "1"
+    there = HubSettings()
+    for name in ("data_dir", "port", "admin_token", "token_pepper", "allowed_hosts", "job_lease_s"):
+        assert getattr(there, name) == getattr(own, name), name

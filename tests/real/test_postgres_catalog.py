@@ -12,6 +12,13 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from tests.contracts.catalog_bases import BaseContract
+from tests.contracts.catalog_jobs import (
+    JobContract,
+    JobStateContract,
+    LeaseContract,
+    MapContract,
+    PublicationContract,
+)
 from tests.contracts.catalog_pushes import BindingContract, PushContract
 from tests.contracts.catalog_queries import LineageContract, QueryContract
 from tests.contracts.catalog_removal import RemovalContract
@@ -86,3 +93,23 @@ class TestRebuild(RebuildContract):
 
 class TestVerify(VerifyContract):
     """Verify from PostgreSQL."""
+
+
+class TestJobs(JobContract):
+    """Keep jobs on PostgreSQL."""
+
+
+class TestLeases(LeaseContract):
+    """Work on jobs of PostgreSQL."""
+
+
+class TestJobStates(JobStateContract):
+    """Move jobs on PostgreSQL."""
+
+
+class TestPublication(PublicationContract):
+    """Publish results on PostgreSQL."""
+
+
+class TestMaps(MapContract):
+    """Map over many on PostgreSQL."""

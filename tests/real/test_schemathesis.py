@@ -23,6 +23,7 @@ from tests.live_hub import LiveHub, start_hub
 EXAMPLES = int(os.environ.get("TEST_SCHEMATHESIS_EXAMPLES", "6"))
 TAGS = (
     "health", "adapters", "revisions", "blobs", "refs", "lineage", "base models", "tokens", "admin",
+    "jobs",
 )  # fmt: skip
 CHECKS = [
     checks.not_a_server_error,

@@ -11,6 +11,7 @@ from sqlalchemy import event
 from registry.catalog.cursors import encode_cursor
 from registry.catalog.values import AdapterQuery
 from registry.digest import Digest
+from registry.jobs.values import JobQuery
 from registry.refs import AdapterName, Reference
 from registry.service import Registry
 from tests.registry_kit import Place, adapter_files, push
@@ -65,6 +66,10 @@ QUESTIONS: dict[str, Callable[[Registry], object]] = {
     "kind": lambda r: r.adapters.list(AdapterQuery(kind="LORA", cursor=BEHIND)),
     "readable": lambda r: r.adapters.list(AdapterQuery(readable=frozenset({"team"}))),
     "search": lambda r: r.adapters.list(AdapterQuery(search="x")),
+    "jobs": lambda r: r.jobs.list(JobQuery()),
+    "jobs of a map": lambda r: r.jobs.list(JobQuery(parent="0" * 16, cursor=encode_cursor("9"))),
+    "jobs that wait": lambda r: r.leases.claim("x", lease_s=1),
+    "jobs that fell silent": lambda r: r.leases.expire(),
     "get": lambda r: r.adapters.get(NAME),
     "resolve": lambda r: r.adapters.resolve(Reference(NAME, "v1")),
     "blob": lambda r: r.adapters.find_blob(

@@ -8,6 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.contracts.catalog_bases import BaseContract
+from tests.contracts.catalog_jobs import (
+    JobContract,
+    JobStateContract,
+    LeaseContract,
+    MapContract,
+    PublicationContract,
+)
 from tests.contracts.catalog_pushes import BindingContract, PushContract
 from tests.contracts.catalog_queries import LineageContract, QueryContract
 from tests.contracts.catalog_removal import RemovalContract
@@ -61,3 +68,23 @@ class TestRebuild(RebuildContract):
 
 class TestVerify(VerifyContract):
     """Verify from SQLite."""
+
+
+class TestJobs(JobContract):
+    """Keep jobs on SQLite."""
+
+
+class TestLeases(LeaseContract):
+    """Work on jobs of SQLite."""
+
+
+class TestJobStates(JobStateContract):
+    """Move jobs on SQLite."""
+
+
+class TestPublication(PublicationContract):
+    """Publish results on SQLite."""
+
+
+class TestMaps(MapContract):
+    """Map over many on SQLite."""
