@@ -216,16 +216,15 @@ def has_expired(connection: Connection, now: str) -> bool:
 
 def states_of(connection: Connection, leases: Sequence[Lease]) -> dict[Lease, bool | None]:
     """Tell of each lease whether its job is to stop; None if the lease does not hold any more."""
-    wanted = {lease.job: lease for lease in leases}
     rows = connection.execute(
         select(jobs.c.id, jobs.c.attempt, jobs.c.state, jobs.c.cancel_requested).where(
-            jobs.c.id.in_(list(wanted))
+            jobs.c.id.in_({lease.job for lease in leases})
         )
     )
     found: dict[Lease, bool | None] = dict.fromkeys(leases)
     for row in rows:
-        lease = wanted[row.id]
-        if row.attempt == lease.attempt and row.state == JobState.RUNNING:
+        lease = Lease(row.id, row.attempt)
+        if lease in found and row.state == JobState.RUNNING:
             found[lease] = bool(row.cancel_requested)
     return found
 

@@ -292,6 +292,15 @@ class LeaseContract:
         registry.leases.give_back(leases[2], DIED)
         assert registry.leases.to_stop(leases) == [leases[0], leases[2]]
 
+    def test_an_earlier_attempt_beside_a_later_one_stops_alone(self, registry: Registry) -> None:
+        submit(registry)
+        earlier = claim(registry).lease
+        registry.leases.give_back(earlier, DIED)
+        later = claim(registry).lease
+        assert later.job == earlier.job
+        for leases in ([earlier, later], [later, earlier]):
+            assert registry.leases.to_stop(leases) == [earlier]
+
 
 class JobStateContract:
     """Move jobs from state to state; a subclass gives `place`."""
