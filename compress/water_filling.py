@@ -74,7 +74,7 @@ def _triangle(columns: Array) -> Array:
     Cholesky's R of their products is the same and six times as fast; its last digits suffer where
     columns are almost dependent, so there it is not used.
     """
-    wide = columns.astype(np.float64)
+    wide = columns.astype(np.float64, copy=False)
     try:
         lower: Array = np.linalg.cholesky(wide.T @ wide)
     except np.linalg.LinAlgError:
