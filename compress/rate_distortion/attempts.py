@@ -21,7 +21,7 @@ class Attempt:
     """Hold an adapter as one step describes it.
 
     Attributes:
-        options: the step and the boosts.
+        options: the step and what goes with it.
         segments: what came out.
         size_bytes: of the compressed part, names and all.
         errors: estimated relative error by module.
@@ -62,6 +62,7 @@ class Tried:
         self._points: list[tuple[float, float, Attempt]] = []
         self._best: tuple[bool, float, Attempt] | None = None
         self._nearest = math.inf
+        self._last = (0.0, 0.0)
 
     @property
     def best(self) -> Attempt:
@@ -72,13 +73,12 @@ class Tried:
 
     def add(self, at: float, attempt: Attempt) -> None:
         """Add an attempt at the logarithm of a price."""
-        self._points.append((at, self.goal.excess(attempt), attempt))
+        self._last = (at, self.consider(attempt))
+        self._points.append((*self._last, attempt))
         self._points.sort(key=lambda point: point[0] * self.goal.slope)
-        self._last = (at, self.goal.excess(attempt))
-        self.consider(attempt)
 
-    def consider(self, attempt: Attempt) -> None:
-        """Keep an attempt if it is the best so far."""
+    def consider(self, attempt: Attempt) -> float:
+        """Keep an attempt if it is the best so far; give its excess."""
         excess = self.goal.excess(attempt)
         will_do = excess <= 0
         key = (not will_do, self.goal.cost(attempt) if will_do else excess)
@@ -86,6 +86,7 @@ class Tried:
             self._best = (*key, attempt)
         if will_do:
             self._nearest = min(self._nearest, -excess)
+        return excess
 
     def close_enough(self, done: int) -> bool:
         """Say whether one that will do is just below zero; after more attempts less just."""

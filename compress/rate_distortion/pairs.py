@@ -165,6 +165,18 @@ def encode(digits: Array, of_pair: Array, plane: PlaneTables, *, lanes: int) -> 
     return rans.encode_stream(symbols, of_pair, plane.tables, lanes=lanes)
 
 
+def check(stream: rans.Stream, count: int) -> None:
+    """Refuse lanes, states and groups that no encoder leaves for so many pairs.
+
+    Raises:
+        TernDamagedError: they are not valid.
+    """
+    lanes = len(stream.states)
+    if not 0 < lanes <= count or int(stream.states.min()) < rans.LOW:
+        raise TernDamagedError("the lanes of a plane are not valid", field="layer")
+    lane_groups.check(stream.words, stream.group_words, lanes=lanes)
+
+
 def decode(
     stream: rans.Stream, coarser: Array, bounds: Array, plane: PlaneTables
 ) -> tuple[Array, Array]:
@@ -184,9 +196,7 @@ def decode(
         TernDamagedError: no encoder gives this.
     """
     lanes, count = len(stream.states), len(coarser) // 2
-    if not 0 < lanes <= count or int(stream.states.min()) < rans.LOW:
-        raise TernDamagedError("the lanes of a plane are not valid", field="layer")
-    lane_groups.check(stream.words, stream.group_words, lanes=lanes)
+    check(stream, count)
     x = stream.states.astype(np.uint32)
     before = np.empty(count if plane.following is not None else 0, np.uint8)
     code = loops.machine_code("planes", symbols=count)

@@ -14,10 +14,9 @@ import numpy as np
 from compress import rans
 from compress.dtypes import Array
 from compress.errors import TernDamagedError
-from compress.lane_groups import group_count
 from compress.rate_distortion import pairs
 from compress.rate_distortion.layout import Layout
-from compress.rate_distortion.segment import KAPPA_ONE, ROWS, classes_with, kind_count, unpack
+from compress.rate_distortion.segment import KAPPA_ONE, classes_with, kind_count, unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +68,9 @@ def read_planes(blocks: Sequence[bytes], layout: Layout, planes: Sequence[int]) 
 
 def _read(data: bytes, layout: Layout, planes: Sequence[int], number: int) -> Plane:
     held = classes_with(number, planes)
-    block = unpack(data, planes[:held], number)
     count = int(layout.bounds[held]) // 2
-    _check(block.stream, count)
+    block = unpack(data, planes[:held], number, count=count)
+    pairs.check(block.stream, count)
     kinds = tuple(kind_count(classes, number) for classes in planes[:held])
     widths, _, contexts = pairs.frequencies(block.digits, kinds, finest=not number)
     return Plane(
@@ -84,17 +83,3 @@ def _read(data: bytes, layout: Layout, planes: Sequence[int], number: int) -> Pl
         scales=block.kappas.astype(np.float32) * np.float32(2 * 3**number / KAPPA_ONE),
         stream=block.stream,
     )
-
-
-def _check(stream: rans.Stream, count: int) -> None:
-    """Refuse lanes, states and groups that no encoder leaves for so many pairs."""
-    lanes = len(stream.states)
-    if lanes < min(count // ROWS, rans.MAX_LANES):
-        raise TernDamagedError("a plane has fewer lanes than an encoder takes", field="layer")
-    if not 0 < lanes <= count or int(stream.states.min()) < rans.LOW:
-        raise TernDamagedError("the lanes of a plane are not valid", field="layer")
-    groups = stream.group_words
-    if groups is None:
-        return
-    if len(groups) != group_count(lanes) or int(groups.sum(dtype=np.uint64)) != len(stream.words):
-        raise TernDamagedError("the words of the groups do not add up", field="layer")

@@ -47,6 +47,7 @@ class Search:
         progress: called after every attempt with those done and those expected.
         learned: what attempts learned about classes so far.
         margin: how many times finer or smaller than asked for to aim.
+        whole: the spectrum of all modules.
     """
 
     modules: Sequence[Components]
@@ -56,6 +57,11 @@ class Search:
     progress: Callable[[int, int], None]
     learned: Guess = field(default_factory=dict)
     margin: float = 1.0
+    whole: Spectrum = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Gather the spectrum once; every attempt asks for it."""
+        object.__setattr__(self, "whole", spectrum(self.modules, (1.0,) * len(self.modules)))
 
     def run(self) -> Attempt:
         """Find the smallest description that is fine enough, or the finest that is small enough.
@@ -87,22 +93,21 @@ class Search:
         return min(said, _WITHIN * used)
 
     def _for_step(self, own: tuple[float, ...]) -> Attempt:
-        whole = spectrum(self.modules, (1.0,) * len(self.modules))
-        if not whole.energies.sum():
+        if not self.whole.energies.sum():
             return self._attempt(1.0, own)
         if self.method.layers is not None:
             return self._attempt(self._step_for_layers(self.method.layers), own)
         if self.method.max_error is not None:
-            return self._for_error(whole, own, self.method.max_error / self.margin)
+            return self._for_error(own, self.method.max_error / self.margin)
         if self.method.bits is not None:
-            return self._for_bits(whole, own, self.method.bits / self.margin * self.parameters)
+            return self._for_bits(own, self.method.bits / self.margin * self.parameters)
         # where no module errs more, neither do all together
-        return self._for_error(whole, own, (self.method.max_module_error or 1.0) / self.margin)
+        return self._for_error(own, (self.method.max_module_error or 1.0) / self.margin)
 
-    def _for_bits(self, whole: Spectrum, own: tuple[float, ...], aim: float) -> Attempt:
+    def _for_bits(self, own: tuple[float, ...], aim: float) -> Attempt:
         """Take the description with the least error whose bits are not more than the aim."""
         beside = 8.0 * self.overhead(())
-        first = price_for_bits(whole, max(64.0, aim - beside))
+        first = price_for_bits(self.whole, max(64.0, aim - beside))
 
         def excess(attempt: Attempt) -> float:
             return math.log(max(1.0, 8 * attempt.size_bytes - beside) / max(1.0, aim - beside))
@@ -110,9 +115,9 @@ class Search:
         goal = Goal(excess, lambda attempt: attempt.error, slope=-0.6)
         return self._close_in(first, own, goal)
 
-    def _for_error(self, whole: Spectrum, own: tuple[float, ...], error: float) -> Attempt:
+    def _for_error(self, own: tuple[float, ...], error: float) -> Attempt:
         """Take the smallest description whose error is not more than the aim."""
-        first = price_for_error(whole, min(0.9999, error / _USUAL_RATIO))
+        first = price_for_error(self.whole, min(0.9999, error / _USUAL_RATIO))
 
         def excess(attempt: Attempt) -> float:
             return math.log(max(attempt.error, 1e-9) / error)
@@ -150,8 +155,7 @@ class Search:
         while most - fewest > 1 and not tried.close_enough(_ATTEMPTS):
             middle = (fewest + most) // 2
             attempt = self._attempt(step, own, most_components=middle)
-            excess = tried.goal.excess(attempt)
-            tried.consider(attempt)
+            excess = tried.consider(attempt)
             enough = excess <= 0 if tried.goal.slope > 0 else excess > 0
             fewest, most = (fewest, middle) if enough else (middle, most)
         if not fewest:
@@ -167,11 +171,10 @@ class Search:
 
     def _gain_steps(self, step: float) -> int:
         """Choose how finely gains are told: much finer than the error that the step leaves."""
-        whole = spectrum(self.modules, (1.0,) * len(self.modules))
-        total = float(whole.energies.sum())
+        total = float(self.whole.energies.sum())
         if not total:
             return _LEAST_STEPS
-        left = fill(whole, segment.PER_BIT * step**2).remaining / total
+        left = fill(self.whole, segment.PER_BIT * step**2).remaining / total
         wanted = math.ceil(math.log2(2 / max(math.sqrt(left), 1e-6)))
         return min(max(1 << max(0, wanted), _LEAST_STEPS), side.MAX_GAIN_STEPS)
 

@@ -34,7 +34,7 @@ KAPPA_ONE = 128
 #: What a magnitude that hardly came is guessed to take: as little as a sketch can pay.
 _IMPROBABLE = np.float32(10)
 #: A plane is decoded in about so many rows at most, until there are as many lanes as can be.
-ROWS = 2048
+_ROWS = 2048
 #: What saturating may cost, in squared steps a value; quantising costs about 0.3.
 _SATURATION = 5e-4
 _HEAD = struct.Struct("<HI")
@@ -169,7 +169,7 @@ def _payload_bytes(targets: Array, classes: Array, bits: Array) -> float:
 def _lanes(payload_bytes: float, symbols: int) -> int:
     """Choose so many lanes that they cost little and no plane takes many rows."""
     cheap = int(payload_bytes) // rans.PAYLOAD_PER_LANE
-    return min(max(1, cheap, symbols // ROWS), rans.MAX_LANES, symbols)
+    return min(max(1, cheap, symbols // _ROWS), rans.MAX_LANES, symbols)
 
 
 def _histogram(levels: Array, states: Array, classes: Array, sizes: int) -> Array:
@@ -290,9 +290,7 @@ def decode(blocks: Sequence[bytes], layout: Layout, planes: Sequence[int]) -> Ar
     for plane, data in zip(range(most - 1, -1, -1), blocks, strict=False):
         held = classes_with(plane, planes)
         bounds = layout.bounds[: held + 1]
-        block = unpack(data, planes[:held], plane)
-        if len(block.stream.states) < min(int(bounds[-1]) // 2 // ROWS, rans.MAX_LANES):
-            raise TernDamagedError("a plane has fewer lanes than an encoder takes", field="layer")
+        block = unpack(data, planes[:held], plane, count=int(bounds[-1]) // 2)
         kinds = [kind_count(count, plane) for count in planes[:held]]
         tables = pairs.build_tables(block.digits, kinds, finest=not plane)
         above = np.concatenate([above, np.zeros(int(bounds[-1]) - len(above), np.int16)])
@@ -323,11 +321,18 @@ def _fine_values(levels: Array, before: Array) -> Array:
     return trellis.values(levels, states).astype(np.float32)
 
 
-def unpack(data: bytes, planes: Sequence[int], plane: int) -> Block:
-    """Take a plane's block apart; `planes` are those of the classes that have it.
+def unpack(data: bytes, planes: Sequence[int], plane: int, *, count: int) -> Block:
+    """Take a plane's block apart.
+
+    Args:
+        data: the block.
+        planes: of the classes that have the plane.
+        plane: its number.
+        count: how many pairs of levels it holds.
 
     Raises:
-        TernDamagedError: it is not whole or holds chances out of their range.
+        TernDamagedError: it is not whole, holds chances out of their range, or has so few lanes
+            that decoding it would take for ever.
     """
     sizes = [models.size_bytes(count, plane) for count in planes]
     head_at = (len(planes) if plane else 0) + sum(sizes)
@@ -340,10 +345,12 @@ def unpack(data: bytes, planes: Sequence[int], plane: int) -> Block:
     words_at = states_at + 4 * (lanes + groups)
     if len(data) != words_at + 2 * words or lanes > rans.MAX_LANES:
         raise TernDamagedError("a plane has another size than it says", field="layer")
+    if lanes < min(count // _ROWS, rans.MAX_LANES):
+        raise TernDamagedError("a plane has fewer lanes than an encoder takes", field="layer")
     at = len(planes) if plane else 0
     digits = []
-    for count, size in zip(planes, sizes, strict=True):
-        digits.append(models.read(data[at : at + size], count, plane))
+    for of_class, size in zip(planes, sizes, strict=True):
+        digits.append(models.read(data[at : at + size], of_class, plane))
         at += size
     group_words = np.frombuffer(data, "<u4", groups, states_at + 4 * lanes)
     return Block(

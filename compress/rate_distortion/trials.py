@@ -36,10 +36,10 @@ def write(job: Job, method: Rd, path: Path) -> Written:
     progress = _rising(job.vector.tell)
     written = _best_of_trials(job, plan, method, path, progress)
     unmet = _unmet(job, method, written)
-    if not unmet:
+    if unmet is None:
         return written
     if not method.by_default:
-        raise unmet[0]
+        raise unmet
     instead = replace(method, bits=None, max_error=DEFAULT_ERROR)
     written = _best_of_trials(job, plan, instead, path, progress)
     told = f"{method.bits:g} bits per parameter cannot be reached here"
@@ -118,30 +118,26 @@ def _worst(written: Written) -> float:
     return max((row.error or 0.0 for row in written.measured.rows), default=0.0)
 
 
-def _unmet(job: Job, method: Rd, written: Written) -> list[OptionError]:
+def _unmet(job: Job, method: Rd, written: Written) -> OptionError | None:
     """Say what was asked for and is not reached."""
-    unmet, size, lossy = list[OptionError](), max(1, job.vector.size), _lossy_bytes(written)
+    size, lossy = max(1, job.vector.size), _lossy_bytes(written)
     if method.bits is not None and 8 * lossy > method.bits * size:
-        unmet.append(
-            OptionError(
-                "so few bits cannot be reached: names, config and something of every module",
-                field="bits",
-                expected=f"at least {8 * lossy / size + 0.0005:.3f} bits per parameter",
-                actual=f"{method.bits:g}",
-                hint="ask for more bits or for an error; --lossless may be as small",
-            )
+        return OptionError(
+            "so few bits cannot be reached: names, config and something of every module",
+            field="bits",
+            expected=f"at least {8 * lossy / size + 0.0005:.3f} bits per parameter",
+            actual=f"{method.bits:g}",
+            hint="ask for more bits or for an error; --lossless may be as small",
         )
     limits = {"max_error": _error(written), "max_module_error": _worst(written)}
     for name, error in limits.items():
         limit = getattr(method, name)
         if limit is not None and error > limit and method.gain is Gain.NONE:
-            unmet.append(
-                OptionError(
-                    "so small an error cannot be reached",
-                    field=name,
-                    expected=f"at least {error:.4g}",
-                    actual=f"{limit:g}",
-                    hint="the stored type of the weights rounds too; --lossless errs nothing",
-                )
+            return OptionError(
+                "so small an error cannot be reached",
+                field=name,
+                expected=f"at least {error:.4g}",
+                actual=f"{limit:g}",
+                hint="the stored type of the weights rounds too; --lossless errs nothing",
             )
-    return unmet
+    return None
