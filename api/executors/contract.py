@@ -5,6 +5,8 @@ An executor knows leases and devices, no kinds and no database: what it starts f
 
 from __future__ import annotations
 
+import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,3 +49,20 @@ class Executor(Protocol):
 
     def close(self) -> list[Ended]:
         """End everything that runs, and return it once it is gone."""
+
+
+def end_all(executor: Executor, running: Collection[Lease], *, poll_s: float) -> list[Ended]:
+    """Ask everything that an executor runs to end, and wait until it is gone.
+
+    Args:
+        executor: what runs it.
+        running: the leases that it holds, as it keeps them.
+        poll_s: how long to wait between two looks.
+    """
+    for lease in running:
+        executor.stop(lease)
+    found: list[Ended] = []
+    while running:
+        found += executor.ended()
+        time.sleep(poll_s if running else 0)
+    return found

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from api.executors.contract import Ended
+from api.executors.contract import Ended, end_all
 from registry.jobs.values import Lease
 
 TAIL_LINES = 40
@@ -115,13 +115,7 @@ class LocalExecutor:
 
     def close(self) -> list[Ended]:
         """Ask everything to end, kill what does not, and return all of it."""
-        for lease in self._running:
-            self.stop(lease)
-        found = []
-        while self._running:
-            found += self.ended()
-            time.sleep(0.02 if self._running else 0)
-        return found
+        return end_all(self, self._running, poll_s=0.02)
 
     def _bury(self, lease: Lease, running: _Running) -> Ended:
         _signal_group(running.process, signal.SIGKILL)  # whoever the leader left behind

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import ray
 from ray.exceptions import RayError, TaskCancelledError
 
-from api.executors.contract import Ended
+from api.executors.contract import Ended, end_all
 from api.jobs.worker import local_executor
 from api.settings import HubSettings, visible_gpus
 from registry.jobs.values import Lease
@@ -79,13 +79,7 @@ class RayExecutor:
 
     def close(self) -> list[Ended]:
         """Ask everything to end, kill what does not, and return all of it."""
-        for lease in self._running:
-            self.stop(lease)
-        found = []
-        while self._running:
-            found += self.ended()
-            time.sleep(_CLOSE_POLL_S if self._running else 0)
-        return found
+        return end_all(self, self._running, poll_s=_CLOSE_POLL_S)
 
 
 def join_cluster(address: str) -> None:

@@ -267,7 +267,6 @@ def test_what_the_host_can_see_is_refused_before_the_upload(layout: str, device:
 
 
 def test_few_lanes_for_many_pairs_are_refused(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-
     monkeypatch.setattr(segment, "_ROWS", 2)
     with pytest.raises(TernDamagedError, match="fewer lanes"):
         plane_batches.upload([WHOLE["shared"]], device)
