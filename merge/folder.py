@@ -17,7 +17,7 @@ from merge.compatibility import require_same_full_tensors
 from merge.delta_space import Delta, padded
 from merge.errors import IncompatibleError, MergeOptionError
 from merge.expert import Expert
-from merge.methods import Reach, Space
+from merge.method import Reach, Space
 from merge.recipe import STORED_TYPES, HeadPolicy, Recipe
 from merge.spool import Direct, Spooled
 
