@@ -65,14 +65,16 @@ def find_pairs(
     found = []
     for first, second in np.argwhere(np.triu(cosines >= threshold, 1)).tolist():
         one, two = experts[first], experts[second]
-        relation = relation_of(float(cosines[first, second]), contents[first] == contents[second])
+        relation = relation_of(
+            float(cosines[first, second]), identical=contents[first] == contents[second]
+        )
         found.append(
             Pair(first, second, float(cosines[first, second]), relation, same_source(one, two))
         )
     return sorted(found, key=lambda pair: (-pair.cosine, pair.first, pair.second))
 
 
-def relation_of(cosine: float, identical: bool) -> Relation:  # noqa: FBT001 - what was found
+def relation_of(cosine: float, *, identical: bool) -> Relation:
     """Name how near two experts of at least the threshold are."""
     if identical:
         return Relation.IDENTICAL

@@ -76,6 +76,13 @@ class CompressedExpert:
         sides = [side for module in self.modules.values() for side in (module.a, module.b)]
         return sum(s.size_bytes if isinstance(s, TritRows) else int(s.nbytes) for s in sides)
 
+    def is_zero(self) -> bool:
+        """Say whether ΔW is zero, because no pair has two vectors and a weight that are not."""
+        return not any(
+            (_any(module.a) & _any(module.b) & (module.weights != 0)).any()
+            for module in self.modules.values()
+        )
+
     def content(self) -> str:
         """Give a sha256 of ΔW as it is held: experts of one content are the same."""
         digest = hashlib.sha256()
@@ -99,3 +106,8 @@ def as_floats(rows: Rows) -> Array:
     """Give vectors as float32 [rows, columns]; integers of compressed experts stay exact."""
     values = unpack_rows(rows) if isinstance(rows, TritRows) else rows
     return values.astype(np.float32, copy=False)
+
+
+def _any(rows: Rows) -> Array:
+    values = rows.nonzero if isinstance(rows, TritRows) else rows
+    return np.asarray(values.astype(bool).any(axis=1))
