@@ -8,7 +8,7 @@ give the same tensors another meaning.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,21 +95,7 @@ class Expert:
         return self._weights.sha256()
 
     def _refuse_what_is_not_linear(self) -> None:
-        kind = self.config.get("peft_type")
-        if kind != "LORA":
-            raise self._refusal("only LoRA adapters can be merged", "peft_type", "LORA", kind)
-        for key, reason in _REFUSED.items():
-            if self.config.get(key):
-                raise self._refusal(f"cannot be merged: {reason}", key, "not set", self.config[key])
-        start = self.config.get("init_lora_weights")
-        if isinstance(start, str) and start.lower().startswith(_BASE_CHANGING):
-            raise self._refusal(
-                "cannot be merged: its initialisation changed the base weights",
-                "init_lora_weights",
-                "a plain initialisation",
-                start,
-                hint="convert it to plain LoRA when saving, as PEFT describes for it",
-            )
+        check_config(self.path, self.config)
         if not self.modules:
             raise self._refusal(
                 "holds no pair of LoRA factors", "weights", "lora_A and lora_B", "none"
@@ -121,17 +107,46 @@ class Expert:
             )
 
     def _refusal(
-        self, message: str, field: str, expected: str, actual: object, *, hint: str = ""
+        self, message: str, field: str, expected: str, actual: object
     ) -> IncompatibleError:
-        text = repr(actual)[:80]
-        return IncompatibleError(
-            f"{self.path.name} {message}",
-            file=str(self.path),
-            field=field,
-            expected=expected,
-            actual=text,
-            hint=hint,
+        return _refusal(self.path, message, field, expected, actual)
+
+
+def check_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse an adapter whose ΔW is not the product of its two factors, by its config.
+
+    Raises:
+        IncompatibleError: it is no LoRA, or a setting gives its tensors another meaning.
+    """
+    kind = config.get("peft_type")
+    if kind != "LORA":
+        raise _refusal(path, "only LoRA adapters can be merged", "peft_type", "LORA", kind)
+    for key, reason in _REFUSED.items():
+        if config.get(key):
+            raise _refusal(path, f"cannot be merged: {reason}", key, "not set", config[key])
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(_BASE_CHANGING):
+        raise _refusal(
+            path,
+            "cannot be merged: its initialisation changed the base weights",
+            "init_lora_weights",
+            "a plain initialisation",
+            start,
+            hint="convert it to plain LoRA when saving, as PEFT describes for it",
         )
+
+
+def _refusal(
+    path: Path, message: str, field: str, expected: str, actual: object, *, hint: str = ""
+) -> IncompatibleError:
+    return IncompatibleError(
+        f"{path.name} {message}",
+        file=str(path),
+        field=field,
+        expected=expected,
+        actual=repr(actual)[:80],
+        hint=hint,
+    )
 
 
 @contextmanager
