@@ -18,7 +18,9 @@ Tensors = dict[str, Any]
 KOHYA = "lora_unet_down_blocks_0_attn1_to_q"
 
 
-def kohya(folder: Path, seed: int, *, rank: int = 4, alpha: float = 2.0, **more: Any) -> Path:
+def kohya(
+    folder: Path, seed: int, *, rank: int = 4, alpha: float = 2.0, more: Tensors | None = None
+) -> Path:
     """Write a kohya file with a linear and a convolutional module, float16."""
     rng = np.random.default_rng(seed)
     tensors: Tensors = {
@@ -28,7 +30,7 @@ def kohya(folder: Path, seed: int, *, rank: int = 4, alpha: float = 2.0, **more:
         "lora_te_conv.lora_down.weight": rng.standard_normal((rank, 3, 3, 3)),
         "lora_te_conv.lora_up.weight": rng.standard_normal((5, rank, 1, 1)),
         "lora_te_conv.alpha": np.array(alpha),
-        **more,
+        **(more or {}),
     }
     folder.mkdir()
     said = {"ss_network_dim": str(rank), "ss_network_alpha": str(alpha), "ss_base": "sd_v1"}
@@ -99,7 +101,7 @@ def test_ranks_in_metadata_are_those_of_the_result(test_data: Path, tmp_path: Pa
 @pytest.mark.parametrize("tensor", ["dora_scale", "lora_mid.weight", "hada_w1_a", "lokr_w1"])
 def test_what_is_no_product_of_two_is_refused(tmp_path: Path, tensor: str) -> None:
     name = f"{KOHYA}.{tensor}"
-    odd = kohya(tmp_path / "1", 1, **{name: np.ones((4, 4))})
+    odd = kohya(tmp_path / "1", 1, more={name: np.ones((4, 4))})
     with pytest.raises(IncompatibleError) as caught:
         merge_adapters([WeightedAdapter(odd)], tmp_path / "out", Recipe())
     assert caught.value.field in {name, f"{KOHYA}.lora_down.weight"}
