@@ -1,25 +1,23 @@
 """Add up, over the modules of a merge, where its inputs contradict one another.
 
-`ConflictLog.watch` stands between the merge and whoever writes its modules, so that nothing is
-computed or kept twice.
+A `ConflictLog` is shown each module while it is there, so that nothing is read or computed twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 
 from compress.dtypes import Array
 from merge.conflicts import ModuleConflict, cosines, mean_cosine, measure_conflict, norm_kept
 from merge.delta_space import Delta
-from merge.expert import Expert
 
 
 class Merged(Protocol):
-    """Be one module of a merge's result."""
+    """Be one module of a merge, as `merge.merging.MergedModule` is."""
 
     @property
     def name(self) -> str:
@@ -27,12 +25,19 @@ class Merged(Protocol):
         ...
 
     @property
-    def delta(self) -> Delta:
-        """Give its ΔW."""
+    def inputs(self) -> Sequence[Delta]:
+        """Give its ΔW in every input, of rank 0 where one does not have it."""
         ...
 
+    @property
+    def weights(self) -> Sequence[float]:
+        """Give the weights that went in."""
+        ...
 
-M = TypeVar("M", bound=Merged)
+    @property
+    def delta(self) -> Delta:
+        """Give the result."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,39 +148,24 @@ class ConflictLog:
 
     Attributes:
         inputs: names of the inputs.
-        weights: their weights.
         seed: draws the rows that are read of large modules.
     """
 
-    def __init__(self, inputs: Sequence[str], weights: Sequence[float], *, seed: int = 0) -> None:
+    def __init__(self, inputs: Sequence[str], *, seed: int = 0) -> None:
         self.inputs = tuple(inputs)
-        self.weights = tuple(weights)
         self.seed = seed
+        self._weights: tuple[float, ...] = ()
         self._modules: list[tuple[str, ModuleConflict]] = []
 
-    def add(self, name: str, deltas: Sequence[Delta | None], merged: Delta) -> None:
-        """Note one module; see `measure_conflict`."""
-        found = measure_conflict(deltas, self.weights, merged, seed=self.seed)
-        self._modules.append((name, found))
-
-    def watch(self, merged: Iterable[M], experts: Sequence[Expert]) -> Iterator[M]:
-        """Give modules of a merge as they come, and note each of them.
-
-        Args:
-            merged: the modules of the result.
-            experts: the inputs, in the order of the weights; each module is read once more.
-        """
-        for module in merged:
-            deltas = [
-                expert.delta(module.name) if module.name in expert.modules else None
-                for expert in experts
-            ]
-            self.add(module.name, deltas, module.delta)
-            yield module
+    def observe(self, module: Merged) -> None:
+        """Note one module; see `measure_conflict`. Fits `observe` of `merge_adapters`."""
+        self._weights = tuple(module.weights)
+        found = measure_conflict(module.inputs, module.weights, module.delta, seed=self.seed)
+        self._modules.append((module.name, found))
 
     def report(self) -> ConflictReport:
         """Give what was noted."""
-        return ConflictReport(self.inputs, self.weights, tuple(self._modules))
+        return ConflictReport(self.inputs, self._weights, tuple(self._modules))
 
 
 def _mean(pairs: Sequence[tuple[float | None, float]]) -> float | None:

@@ -1,12 +1,13 @@
 """Draw a rate–distortion curve: what an adapter costs and loses, beside the least that is possible.
 
-The only place that imports matplotlib, which is the extra `plot`.
+`figure_in` is how every picture is made and written; matplotlib is the extra `plot`.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from compress.reports import bounded_bits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from compress.inspected import Inspected
     from compress.reports import LayerReport
@@ -46,16 +48,23 @@ def draw(picture: Path, found: Inspected, *, path: Path, against: Path | None, t
         SourceError: an adapter is not valid.
         TernError: a `.tern` is not valid.
     """
-    _require_matplotlib()
+    require_matplotlib()
     compressed = bool(found.part_bytes)
     original = against if against is not None else None if compressed else path
     points = _points(found, path, against) if compressed else ()
     line = bound_curve(original, _rates(points)) if original is not None else ()
     measured = against is not None
-    _write(picture, line, points, labels=(title, "measured" if measured else "as recorded"))
+    with figure_in(picture, _INCHES) as figure:
+        labels = (title, "measured" if measured else "as recorded")
+        _fill(figure.add_subplot(), line, points, labels)
 
 
-def _require_matplotlib() -> None:
+def require_matplotlib() -> None:
+    """Check that matplotlib is installed, without importing it.
+
+    Raises:
+        OptionError: it is absent.
+    """
     if importlib.util.find_spec("matplotlib") is None:
         raise OptionError(
             "drawing needs a package that is not installed",
@@ -97,20 +106,24 @@ def _rates(points: Sequence[RatePoint]) -> list[float]:
     return rates
 
 
-def _write(
-    picture: Path,
-    line: Sequence[RatePoint],
-    points: Sequence[RatePoint],
-    *,
-    labels: tuple[str, str],
-) -> None:
+@contextmanager
+def figure_in(picture: Path, inches: tuple[float, float]) -> Iterator[Figure]:
+    """Give an empty figure, and write it when the context ends.
+
+    Args:
+        picture: a new `.png` or `.svg`; one of that name is replaced.
+        inches: width and height.
+
+    Raises:
+        DestinationError: the picture cannot be written.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     # Texts stay texts in an svg, and the same curve is the same file.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "adapters"}):
-        figure = Figure(figsize=_INCHES, layout="constrained")
-        _fill(figure.add_subplot(), line, points, labels)
+        figure = Figure(figsize=inches, layout="constrained")
+        yield figure
         try:
             figure.savefig(picture, dpi=_RESOLUTION, metadata=_metadata(picture))
         except OSError as error:

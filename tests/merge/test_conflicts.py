@@ -6,7 +6,6 @@ import json
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytest
@@ -159,32 +158,27 @@ class Made:
     """Be one module of a merge."""
 
     name: str
+    inputs: tuple[Delta, ...]
+    weights: tuple[float, ...]
     delta: Delta
 
 
-class StubExpert:
-    """Give deltas by module, as an expert does."""
-
-    def __init__(self, modules: dict[str, Delta]) -> None:
-        self.modules = modules
-
-    def delta(self, name: str) -> Delta:
-        return self.modules[name]
+NOTHING = Delta(np.zeros((0, SHAPE[1])), np.zeros((SHAPE[0], 0)))
 
 
 @pytest.fixture
 def report() -> ConflictReport:
     """Merge two modules of three inputs, of which the third has one module only."""
-    experts: list[Any] = [
-        StubExpert({"q": random_delta(1), "v": random_delta(2)}),
-        StubExpert({"q": random_delta(3), "v": random_delta(4)}),
-        StubExpert({"v": Delta(random_delta(2).a, -3 * random_delta(2).b)}),
-    ]
-    log = ConflictLog(["one", "two", "three"], [0.5, 0.5, 0.5])
-    made = [
-        Made(n, weighted_sum([(0.5, e.delta(n)) for e in experts if n in e.modules])) for n in "qv"
-    ]
-    assert list(log.watch(iter(made), experts)) == made
+    third = Delta(random_delta(2).a, -3 * random_delta(2).b)
+    inputs = {
+        "q": (random_delta(1), random_delta(3), NOTHING),
+        "v": (random_delta(2), random_delta(4), third),
+    }
+    weights = (0.5, 0.5, 0.5)
+    log = ConflictLog(["one", "two", "three"])
+    for name, deltas in inputs.items():
+        merged = weighted_sum(list(zip(weights, deltas, strict=True)))
+        log.observe(Made(name, deltas, weights, merged))
     return log.report()
 
 
@@ -225,8 +219,9 @@ def test_a_report_is_plain_json(report: ConflictReport) -> None:
     assert [module["name"] for module in told["modules"]] == ["q", "v"]
     assert told["modules"][0]["interference"][2] is None
     assert told["worst_pair"]["inputs"] == ["one", "three"]
-    alone = ConflictLog(["one"], [1.0])
-    alone.add("q", [random_delta(1)], random_delta(1))
+    assert told["weights"] == [0.5, 0.5, 0.5]
+    alone = ConflictLog(["one"])
+    alone.observe(Made("q", (random_delta(1),), (1.0,), random_delta(1)))
     assert alone.report().worst_pair is None
     assert alone.report().to_json()["cosine"] is None
-    assert ConflictLog(["one"], [1.0]).report().sign_agreement is None
+    assert ConflictLog(["one"]).report().sign_agreement is None

@@ -1,0 +1,245 @@
+"""Search the weights of a merge on a few rows of the task that it is for (LoraHub, 2307.13269).
+
+The base is loaded once. Each step merges with other weights, puts ΔW into the loaded model and
+measures the mean loss L on the rows; what is made small is L + 0.05 · Σ |wᵢ| / n. It works with
+every method that takes weights. The head, where there is one, is that of the first adapter all the
+time: the rows belong to one task, and an average of heads would change with the weights. So the
+result must be merged with the heads of the first as well. torch and SciPy are imported inside the
+functions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from api.workflows.gradient_free import Box, Point, minimise, require_scipy
+from compress.errors import OptionError
+from merge.delta_space import Delta
+from merge.errors import MergeError
+
+if TYPE_CHECKING:
+    from api.forward.deltas import DeltaSlots
+    from api.forward.evaluate import Batch
+    from api.forward.models import LoadedModel
+
+#: Merges with some weights: gives names of modules and their ΔW.
+Merge = Callable[[Sequence[float]], Iterable[tuple[str, Delta]]]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """Say how weights are searched.
+
+    Attributes:
+        steps: merges that are tried, at least 1.
+        seed: draws where the search starts again once it has converged.
+        low: lowest weight.
+        high: highest weight.
+        penalty: factor of the mean of |wᵢ| that is added to the loss.
+
+    Raises:
+        OptionError: a value is out of its range.
+    """
+
+    steps: int = 40
+    seed: int = 0
+    low: float = -1.5
+    high: float = 1.5
+    penalty: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.steps < 1:
+            raise _refusal("steps", "1 or more", self.steps)
+        if not -math.inf < self.low < self.high < math.inf:
+            raise _refusal("bounds", "low < high, both finite", f"{self.low:g}, {self.high:g}")
+        if not 0 <= self.penalty < math.inf:
+            raise _refusal("penalty", "0 or more", self.penalty)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTask:
+    """Say what weights are judged by.
+
+    Attributes:
+        rows: JSON Lines of the task, a few dozen to a few hundred, which no input was trained on.
+        base_model: folder of the model that the adapters belong to.
+        labels: all classes in the order of the head; None takes those of the rows, sorted.
+    """
+
+    rows: Path
+    base_model: Path
+    labels: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPoint:
+    """Hold what one choice of weights leads to on the rows.
+
+    Attributes:
+        weights: one for each input.
+        loss: mean cross-entropy in nats; infinite where there is no merge with these weights, or
+            where it breaks the model.
+        accuracy: share of right answers, in [0, 1].
+        objective: the loss with its penalty, which is made small.
+    """
+
+    weights: tuple[float, ...]
+    loss: float
+    accuracy: float
+    objective: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain values; what is infinite is null."""
+        return {
+            "weights": list(self.weights),
+            "loss": _finite(self.loss),
+            "accuracy": self.accuracy,
+            "objective": _finite(self.objective),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Hold what was tried, in order, and what was best.
+
+    Attributes:
+        curve: all points; the first has the weights that the method usually takes.
+        rows: how many rows were judged.
+    """
+
+    curve: tuple[SearchPoint, ...]
+    rows: int
+
+    @property
+    def before(self) -> SearchPoint:
+        """Give what the usual weights lead to."""
+        return self.curve[0]
+
+    @property
+    def after(self) -> SearchPoint:
+        """Give the point of the lowest objective; of equal ones the first."""
+        return min(self.curve, key=lambda point: point.objective)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Give the best weights."""
+        return self.after.weights
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain values."""
+        return {
+            "weights": list(self.weights),
+            "before": self.before.to_json(),
+            "after": self.after.to_json(),
+            "rows": self.rows,
+            "curve": [point.to_json() for point in self.curve],
+        }
+
+
+#: Is told of each point as it is measured.
+OnStep = Callable[[SearchPoint], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedTask:
+    """Hold a model with slots for merges, and the rows as tokens.
+
+    Attributes:
+        loaded: the model with an adapter that has every module of every input, and the head.
+        batches: what is judged.
+    """
+
+    loaded: LoadedModel
+    batches: Sequence[Batch]
+
+
+def search_weights(
+    merge: Merge,
+    usual: Sequence[float],
+    task: LoadedTask,
+    *,
+    options: SearchOptions,
+    on_step: OnStep = lambda _: None,
+) -> SearchResult:
+    """Search the weights of any merge on a loaded model, whose factors it leaves changed.
+
+    The first points are the usual weights, all 0 (the base alone) and each input alone while they
+    take no more than a third of the steps; the search goes on from the best of them.
+
+    Args:
+        merge: what gives a result for weights; may refuse some of them with a `MergeError`.
+        usual: the weights that the method takes if nobody says.
+        task: the model and the rows.
+        options: how.
+        on_step: is told of each point.
+
+    Raises:
+        OptionError: SciPy is absent, or the loss at the usual weights is not a finite number.
+        BaseMismatchError: the merge gives modules that the model does not have.
+        MergeError: the method refuses its usual weights.
+    """
+    from api.forward.deltas import DeltaSlots  # noqa: PLC0415 - torch only where a model runs
+
+    require_scipy()
+    trying = _Trying(merge, task, DeltaSlots(task.loaded), options, on_step)
+    box = Box(options.low, options.high, options.steps, options.seed)
+    minimise(trying.objective, _starts(usual, options.steps), box)
+    rows = sum(len(batch.ids) for batch in task.batches)
+    return SearchResult(tuple(trying.curve), rows)
+
+
+@dataclass(slots=True)
+class _Trying:
+    merge: Merge
+    task: LoadedTask
+    slots: DeltaSlots
+    options: SearchOptions
+    on_step: OnStep
+    curve: list[SearchPoint] = field(default_factory=list)
+
+    def objective(self, weights: Point) -> float:
+        """Merge with these weights, measure, note and tell."""
+        loss, accuracy = self._measured(weights)
+        penalty = self.options.penalty * sum(map(abs, weights)) / len(weights)
+        point = SearchPoint(weights, loss, accuracy, loss + penalty)
+        self.curve.append(point)
+        self.on_step(point)
+        return point.objective
+
+    def _measured(self, weights: Point) -> tuple[float, float]:
+        from api.forward.evaluate import score  # noqa: PLC0415
+
+        try:
+            self.slots.fill(self.merge(weights))
+        except MergeError:
+            if not self.curve:
+                raise
+            return math.inf, 0.0
+        found = score(self.task.loaded, self.task.batches)
+        if math.isfinite(found.loss):
+            return found.loss, found.accuracy
+        if not self.curve:
+            raise _refusal("loss", "a finite number at the usual weights", found.loss)
+        return math.inf, 0.0
+
+
+def _starts(usual: Sequence[float], steps: int) -> list[Point]:
+    count = len(usual)
+    alone = [tuple(float(i == at) for i in range(count)) for at in range(count)]
+    starts = [tuple(float(w) for w in usual), (0.0,) * count]
+    return starts + alone if len(starts) + count <= steps // 3 else starts
+
+
+def _refusal(field_name: str, expected: str, actual: object) -> OptionError:
+    return OptionError(
+        "weights cannot be searched so", field=field_name, expected=expected, actual=str(actual)
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
