@@ -9,21 +9,31 @@ from merge.expert import Expert
 from registry.base_names import base_key_of
 
 
-def require_compatible(experts: Sequence[Expert]) -> None:
+def require_compatible(experts: Sequence[Expert], *, override: str = "") -> None:
     """Check that all adapters belong to one base and give their modules the same shapes.
+
+    Every module has one shape wherever it stands, also where only the second and the third adapter
+    have it: that is the fingerprint of a base, as far as adapters show it.
+
+    Args:
+        experts: opened adapters.
+        override: why different names of the base do not matter; shapes always do.
 
     Raises:
         IncompatibleError: two of them differ, with the setting or module and both values.
     """
-    first = experts[0]
-    for other in experts[1:]:
-        _require_same_base(first, other)
-        if bool(first.config.get("fan_in_fan_out")) != bool(other.config.get("fan_in_fan_out")):
-            raise _setting_differs(first, other, "fan_in_fan_out")
-        for name in sorted(first.modules.keys() & other.modules.keys()):
-            ours, theirs = first.shapes(first.modules[name]), other.shapes(other.modules[name])
+    seen: dict[str, Expert] = {}
+    for expert in experts:
+        first = experts[0]
+        if not override:
+            _require_same_base(first, expert)
+        if bool(first.config.get("fan_in_fan_out")) != bool(expert.config.get("fan_in_fan_out")):
+            raise _setting_differs(first, expert, "fan_in_fan_out")
+        for name, module in sorted(expert.modules.items()):
+            other = seen.setdefault(name, expert)
+            ours, theirs = other.shapes(other.modules[name]), expert.shapes(module)
             if ours != theirs:
-                raise _apart(first, other, field=name, expected=str(ours), actual=str(theirs))
+                raise _apart(other, expert, field=name, expected=str(ours), actual=str(theirs))
 
 
 def _setting_differs(first: Expert, other: Expert, key: str) -> IncompatibleError:
@@ -32,10 +42,15 @@ def _setting_differs(first: Expert, other: Expert, key: str) -> IncompatibleErro
 
 
 def _require_same_base(first: Expert, other: Expert) -> None:
-    key = "base_model_name_or_path"
-    ours, theirs = first.config.get(key), other.config.get(key)
-    if ours and theirs and base_key_of(str(ours)) != base_key_of(str(theirs)):
-        raise _setting_differs(first, other, key)
+    if first.base and other.base and base_key_of(first.base) != base_key_of(other.base):
+        raise _apart(
+            first,
+            other,
+            field="base_model_name_or_path",
+            expected=first.base,
+            actual=other.base,
+            hint="if both names mean one model, say why: --same-base REASON",
+        )
 
 
 def require_same_full_tensors(first: Expert, other: Expert) -> None:

@@ -1,4 +1,9 @@
-"""Do arithmetic on ΔW = B A through its factors; a dense ΔW is never formed."""
+"""Do arithmetic on ΔW = B A through its factors; a dense ΔW is never formed.
+
+B and A of one adapter are arbitrary up to B G⁻¹, G A, so nothing here depends on them one by one:
+sums stack factors, norms and products go through their small Gram matrices, reductions through thin
+QR and the SVD of a matrix of rank × rank.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from compress.dtypes import Array
+
+#: Singular values below this share of the largest are those of rounding, and no direction.
+RANK_TOLERANCE = 1e-10
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +32,78 @@ class Delta:
 
     @property
     def rank(self) -> int:
-        """Return the inner size."""
+        """Return the inner size; 0 for a module that an adapter does not have."""
         return int(self.a.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return d_out and d_in."""
+        return int(self.b.shape[0]), int(self.a.shape[1])
+
+    def times(self, factor: float) -> Delta:
+        """Return factor · ΔW."""
+        return self if factor == 1 else Delta(self.a, self.b * factor)
+
+
+@dataclass(frozen=True, slots=True)
+class SvdForm:
+    """Hold ΔW = U · diag(s) · Vᵀ without directions of no size: the form that B and A share.
+
+    Attributes:
+        u: float64 [d_out, k], orthonormal columns.
+        s: float64 [k], falling and positive.
+        vt: float64 [k, d_in], orthonormal rows.
+    """
+
+    u: Array
+    s: Array
+    vt: Array
+
+    @property
+    def rank(self) -> int:
+        """Return the numerical rank."""
+        return len(self.s)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Say to which rank a ΔW is reduced.
+
+    Attributes:
+        rank: the most that it may have; None for all of it.
+        energy: keep the fewest directions that hold this share of ‖ΔW‖², in (0, 1]; None for all.
+    """
+
+    rank: int | None = None
+    energy: float | None = None
+
+    def count(self, s: Array, energy: float) -> int:
+        """Count the directions to keep.
+
+        Args:
+            s: float64 [k], falling singular values.
+            energy: ‖ΔW‖², to which directions beyond `s` may have contributed.
+        """
+        most = len(s) if self.rank is None else min(self.rank, len(s))
+        if self.energy is None or not energy:
+            return most
+        reached = np.cumsum(np.square(s)) >= self.energy * energy * (1 - 1e-12)
+        enough = int(np.argmax(reached)) + 1 if reached.any() else len(s)
+        return min(most, enough)
+
+
+ALL = Target()
 
 
 @dataclass(frozen=True, slots=True)
 class Truncated:
-    """Hold the best approximation of a ΔW at some rank, and the squared norms before and after."""
+    """Hold the best approximation of a ΔW at some rank.
+
+    Attributes:
+        delta: the approximation.
+        energy: ‖ΔW‖² before.
+        dropped: ‖ΔW‖² of what was left out.
+    """
 
     delta: Delta
     energy: float
@@ -52,27 +125,79 @@ def weighted_sum(deltas: Sequence[tuple[float, Delta]]) -> Delta:
     )
 
 
+def inner(left: Delta, right: Delta) -> float:
+    """Compute ⟨ΔW, ΔW'⟩ = Σ (BᵀB') ∘ (AA'ᵀ)."""
+    return float(np.sum((left.b.T @ right.b) * (left.a @ right.a.T)))
+
+
+def gram(deltas: Sequence[Delta]) -> Array:
+    """Compute all inner products of ΔW, float64 [n, n], from the stacks of all factors."""
+    a = np.concatenate([delta.a for delta in deltas])
+    b = np.concatenate([delta.b for delta in deltas], axis=1)
+    products = (b.T @ b) * (a @ a.T)
+    edges = np.cumsum([0, *(delta.rank for delta in deltas)])
+    kept = [n for n, delta in enumerate(deltas) if delta.rank]
+    found = np.zeros((len(deltas), len(deltas)))
+    if kept:
+        starts = edges[kept]
+        sums = np.add.reduceat(np.add.reduceat(products, starts, axis=0), starts, axis=1)
+        found[np.ix_(kept, kept)] = sums
+    return found
+
+
+def svd_form(delta: Delta, *, tolerance: float = RANK_TOLERANCE) -> SvdForm:
+    """Decompose a ΔW through thin QR of B and Aᵀ: only R_B R_Aᵀ, rank × rank, needs an SVD.
+
+    Args:
+        delta: what to decompose.
+        tolerance: directions below this share of the largest are left out; 0 keeps all.
+    """
+    q_b, r_b = np.linalg.qr(delta.b)
+    q_a, r_a = np.linalg.qr(delta.a.T)
+    u, s, vt = np.linalg.svd(r_b @ r_a.T, full_matrices=False)
+    keep = numerical_rank(s, tolerance)
+    return SvdForm(q_b @ u[:, :keep], s[:keep], vt[:keep] @ q_a.T)
+
+
+def numerical_rank(s: Array, tolerance: float = RANK_TOLERANCE) -> int:
+    """Count the falling singular values that are more than rounding; 0 if all are 0."""
+    return int(np.count_nonzero(s > tolerance * s[0])) if s.size else 0
+
+
 def truncate(delta: Delta, rank: int) -> Truncated:
     """Reduce to the best approximation of this rank (Eckart–Young), balanced between factors.
-
-    With thin QR of B and Aᵀ only a matrix of rank × rank is decomposed: R_B R_Aᵀ = U S Vᵀ.
 
     Args:
         delta: what to reduce.
         rank: the rank of the result, at least 1; directions beyond the rank of `delta` are zero.
 
     Returns:
-        B' = Q_B U √S and A' = √S Vᵀ Q_Aᵀ of exactly `rank` columns and rows.
+        B' = U √S and A' = √S Vᵀ of exactly `rank` columns and rows.
     """
-    q_b, r_b = np.linalg.qr(delta.b)
-    q_a, r_a = np.linalg.qr(delta.a.T)
-    u, s, vt = np.linalg.svd(r_b @ r_a.T)
-    keep = min(rank, len(s))
-    root = np.sqrt(s[:keep])
-    b = (q_b @ u[:, :keep]) * root
-    a = root[:, None] * (vt[:keep] @ q_a.T)
-    energy, dropped = float(s @ s), float(s[keep:] @ s[keep:])
-    return Truncated(padded(Delta(a, b), rank), energy, dropped)
+    reduced = reduce(delta, Target(rank))
+    return Truncated(padded(reduced.delta, rank), reduced.energy, reduced.dropped)
+
+
+def reduce(delta: Delta, target: Target) -> Truncated:
+    """Reduce to what a target asks for: B' = U √S and A' = √S Vᵀ; as it is where it asks nothing.
+
+    Args:
+        delta: what to reduce.
+        target: the rank or the share of ‖ΔW‖² to keep.
+    """
+    if target == ALL or not delta.rank:
+        energy = inner(delta, delta)
+        return Truncated(delta, energy, 0.0)
+    form = svd_form(delta, tolerance=0.0)
+    energy = float(form.s @ form.s)
+    keep = target.count(form.s, energy)
+    return Truncated(balanced(form, keep), energy, float(form.s[keep:] @ form.s[keep:]))
+
+
+def balanced(form: SvdForm, keep: int | None = None) -> Delta:
+    """Give the first directions as factors of equal size: U √S and √S Vᵀ."""
+    root = np.sqrt(form.s[:keep])
+    return Delta(root[:, None] * form.vt[:keep], form.u[:, :keep] * root)
 
 
 def padded(delta: Delta, rank: int) -> Delta:

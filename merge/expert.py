@@ -21,6 +21,7 @@ from compress.errors import CompressError
 from compress.lora import LoraModule, find_modules
 from merge.delta_space import Delta
 from merge.errors import IncompatibleError
+from merge.factors import Factors
 
 #: `init_lora_weights` that also change the base: such an adapter is wrong beside the original one.
 _BASE_CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
@@ -45,11 +46,13 @@ class Expert:
         config: its `adapter_config.json`.
         modules: the adapted modules by name.
         full_tensors: names of the tensors that are no LoRA factor (heads, biases), sorted.
+        base: what its base model is known as, or an empty string.
     """
 
-    def __init__(self, path: Path, source: Source) -> None:
+    def __init__(self, path: Path, source: Source, *, base: str | None = None) -> None:
         self.path = path
         self.config: dict[str, Any] = json.loads(source.config)
+        self.base = str(self.config.get("base_model_name_or_path") or "") if base is None else base
         self._weights = source.weights
         self.modules = {
             module.name: module for module in find_modules(source.weights, source.settings)
@@ -58,12 +61,16 @@ class Expert:
         self.full_tensors = sorted(set(source.weights.tensors) - used)
         self._refuse_what_is_not_linear()
 
-    def delta(self, name: str) -> Delta:
-        """Read one module's ΔW, its scale folded into B; further axes of A are flattened."""
+    def factors(self, name: str) -> Factors:
+        """Read one module's factors and scale; further axes are flattened."""
         module = self.modules[name]
         a = self.tensor(module.a).reshape(module.rank, -1)
         b = self.tensor(module.b).reshape(-1, module.rank)
-        return Delta(a, b * module.scale)
+        return Factors(a, b, module.scale)
+
+    def delta(self, name: str) -> Delta:
+        """Read one module's ΔW, its scale folded into B; further axes of A are flattened."""
+        return self.factors(name).delta
 
     def tensor(self, name: str) -> Array:
         """Read a tensor as float64, in its shape."""
@@ -124,8 +131,12 @@ class Expert:
 
 
 @contextmanager
-def open_expert(path: Path) -> Iterator[Expert]:
+def open_expert(path: Path, *, base: str | None = None) -> Iterator[Expert]:
     """Open a PEFT folder for merging.
+
+    Args:
+        path: the folder.
+        base: what its base model is known as; None takes the name in its config.
 
     Raises:
         IncompatibleError: it is not a plain LoRA adapter, or cannot be read as one.
@@ -149,4 +160,4 @@ def open_expert(path: Path) -> Iterator[Expert]:
                 expected="a PEFT folder",
                 actual="weights alone",
             )
-        yield Expert(path, source)
+        yield Expert(path, source, base=base)

@@ -61,7 +61,7 @@ def merge(
 
     The result's ΔW is the weighted sum of theirs, as an ordinary PEFT folder.
     """
-    from merge import HeadPolicy, WeightedAdapter, merge_linear
+    from merge import HeadPolicy, Recipe, WeightedAdapter, merge_adapters
 
     if (destination is None) == (target is None):
         raise click.UsageError("say where to: --to DIR or --as NAME, one of them")
@@ -88,7 +88,8 @@ def merge(
             for origin, share in zip(origins, shares, strict=True)
         ]
         place = destination or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "merged"
-        report = merge_linear(inputs, place, rank=rank, heads=HeadPolicy(heads))
+        recipe = Recipe(rank=rank, heads=HeadPolicy(heads))
+        report = merge_adapters(inputs, place, recipe)
         where, pushed = str(place), None
         if target is not None:
             parameters: dict[str, Scalar] = {"method": method, "rank": rank, "heads": heads}

@@ -207,7 +207,7 @@ def _compress(walk: Tour, name: str, target: str) -> None:
 
 def _merge(walk: Tour, names: tuple[str, ...], target: str) -> None:
     from api.workflows.compress import fetch_origin, merge_and_push
-    from merge import WeightedAdapter, merge_linear
+    from merge import Recipe, WeightedAdapter, merge_adapters
 
     place = walk.place / "merged"
     with _timed() as clock:
@@ -224,7 +224,7 @@ def _merge(walk: Tour, names: tuple[str, ...], target: str) -> None:
             WeightedAdapter(origin.path, weight)
             for origin, weight in zip(origins, WEIGHTS, strict=True)
         ]
-        report = merge_linear(inputs, place)
+        report = merge_adapters(inputs, place, Recipe())
         pushed = merge_and_push(
             walk.client,
             place,

@@ -7,6 +7,7 @@ the LoRA factors change. Their rank may change too: a LoRA layer computes B(Ax) 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,7 +107,7 @@ class _Slot:
         return np.ascontiguousarray(widen(rounded), np.float32)
 
 
-def _factors(layer: LoraLayer, key: str) -> tuple[torch.nn.Parameter, torch.nn.Parameter]:
+def _factors(layer: LoraLayer, key: str) -> tuple[Any, Any]:
     """Give the parameters A and B of a layer; those of an embedding are no modules."""
     if key in layer.lora_A:
         return layer.lora_A[key].weight, layer.lora_B[key].weight

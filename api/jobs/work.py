@@ -47,7 +47,7 @@ def compress(asked: CompressIn, context: JobContext) -> JsonObject:
 def merge(asked: MergeIn, context: JobContext) -> JsonObject:
     """Merge adapters and publish the result."""
     from api.workflows.compress import merge_and_push  # noqa: PLC0415 - NumPy
-    from merge import HeadPolicy, WeightedAdapter, merge_linear  # noqa: PLC0415
+    from merge import HeadPolicy, Recipe, WeightedAdapter, merge_adapters  # noqa: PLC0415
 
     shares = asked.weights or [1 / len(asked.sources)] * len(asked.sources)
     with context.client() as client:
@@ -55,7 +55,8 @@ def merge(asked: MergeIn, context: JobContext) -> JsonObject:
         pairs = list(zip(origins, shares, strict=True))
         inputs = [WeightedAdapter(origin.path, share) for origin, share in pairs]
         place = context.folder / "merged"
-        report = merge_linear(inputs, place, rank=asked.rank, heads=HeadPolicy(asked.heads))
+        recipe = Recipe(rank=asked.rank, heads=HeadPolicy(asked.heads))
+        report = merge_adapters(inputs, place, recipe)
         pushed = merge_and_push(
             client,
             place,

@@ -11,15 +11,21 @@ functions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from api.forward import require_torch
+from api.forward.rows import read_rows
 from api.workflows.gradient_free import Box, Point, minimise, require_scipy
 from compress.errors import OptionError
+from merge import HeadPolicy, MergeError, MergeOptionError, Recipe, WeightedAdapter, merge_adapters
 from merge.delta_space import Delta
-from merge.errors import MergeError
+from merge.expert import Expert, open_expert
+from merge.merging import merged_modules
 
 if TYPE_CHECKING:
     from api.forward.deltas import DeltaSlots
@@ -158,7 +164,7 @@ class LoadedTask:
     batches: Sequence[Batch]
 
 
-def search_weights(
+def search(
     merge: Merge,
     usual: Sequence[float],
     task: LoadedTask,
@@ -226,6 +232,67 @@ class _Trying:
         if not self.curve:
             raise _refusal("loss", "a finite number at the usual weights", found.loss)
         return math.inf, 0.0
+
+
+def search_weights(
+    inputs: Sequence[WeightedAdapter],
+    recipe: Recipe,
+    task: SearchTask,
+    *,
+    options: SearchOptions | None = None,
+    on_step: OnStep = lambda _: None,
+) -> SearchResult:
+    """Search the weights of a merge of adapters; nothing but a small scaffold is written meanwhile.
+
+    Args:
+        inputs: PEFT folders; weights, where given, are where the search starts.
+        recipe: how they are merged; its heads must be those of the first where there are any.
+        task: what the weights are judged by.
+        options: how they are searched.
+        on_step: is told of each point.
+
+    Raises:
+        OptionError: a package is absent, the rows do not fit, or the loss is not a finite number.
+        SourceError: the rows or the model are not valid.
+        MergeOptionError: the method takes no weights, or averages heads.
+        MergeError: the adapters cannot be merged.
+    """
+    require_torch()
+    require_scipy()
+    recipe.check([1.0] * len(inputs))
+    usual = recipe.check([item.weight for item in inputs])
+    rows = read_rows(task.rows)
+    from api.forward.evaluate import encode  # noqa: PLC0415
+    from api.forward.models import load  # noqa: PLC0415
+
+    with ExitStack() as stack:
+        experts = [stack.enter_context(open_expert(item.path, base=item.base)) for item in inputs]
+        _require_steady_head(experts, recipe)
+        folder = (
+            Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adapters-"))) / "slots"
+        )
+        scaffold = replace(recipe, method="linear", options={}, rank=1, energy=None)
+        merge_adapters([replace(item, weight=1.0) for item in inputs], folder, scaffold)
+        loaded = load(task.base_model, folder)
+        ready = LoadedTask(loaded, encode(loaded, rows, labels=task.labels))
+
+        def merge(weights: Sequence[float]) -> Iterator[tuple[str, Delta]]:
+            for module in merged_modules(experts, recipe.check(weights), recipe):
+                yield module.name, module.delta
+
+        settled = options or SearchOptions()
+        return search(merge, usual, ready, options=settled, on_step=on_step)
+
+
+def _require_steady_head(experts: Sequence[Expert], recipe: Recipe) -> None:
+    if recipe.heads is HeadPolicy.AVERAGE and any(expert.full_tensors for expert in experts):
+        raise MergeOptionError(
+            "an average of heads would change with the weights that are searched",
+            field="heads",
+            expected="those of the first adapter",
+            actual=str(recipe.heads),
+            hint="name the adapter of the task first, and take its head: --heads first",
+        )
 
 
 def _starts(usual: Sequence[float], steps: int) -> list[Point]:

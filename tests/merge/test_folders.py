@@ -1,4 +1,4 @@
-"""Check the linear merge on real experts, on odd ones and against PEFT."""
+"""Check what goes into a merge and what folder comes out, on real experts, odd ones and PEFT."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from merge import (
     HeadPolicy,
     IncompatibleError,
     MergeOptionError,
+    Recipe,
     WeightedAdapter,
-    merge_linear,
+    merge_adapters,
 )
 
 Tensors = dict[str, Any]
@@ -63,7 +64,8 @@ def dense(folder: Path, module: str = "base_model.model.q") -> Any:
 
 def merged(tmp_path: Path, *inputs: tuple[Path, float], **options: Any) -> Path:
     """Merge into a new folder and return it."""
-    merge_linear([WeightedAdapter(p, w) for p, w in inputs], tmp_path / "out", **options)
+    adapters = [WeightedAdapter(p, w) for p, w in inputs]
+    merge_adapters(adapters, tmp_path / "out", Recipe(**options))
     return tmp_path / "out"
 
 
@@ -100,8 +102,8 @@ def test_merging_one_adapter_is_the_identity(examples: Path, tmp_path: Path) -> 
 
 def test_rank_reduction_reports_its_error(examples: Path, tmp_path: Path) -> None:
     inputs = [WeightedAdapter(examples / n, 0.5) for n in ("sst2", "mr-rt-polarity")]
-    report = merge_linear(inputs, tmp_path / "small", rank=4)
-    merge_linear(inputs, tmp_path / "full")
+    report = merge_adapters(inputs, tmp_path / "small", Recipe(rank=4))
+    merge_adapters(inputs, tmp_path / "full", Recipe())
     off = energy = 0.0
     for name in load_file(tmp_path / "full" / "adapter_model.safetensors"):
         if name.endswith("lora_A.weight"):
@@ -273,7 +275,7 @@ def test_weights_must_be_finite(tmp_path: Path, weight: float) -> None:
 
 def test_options_are_checked(tmp_path: Path) -> None:
     with pytest.raises(MergeOptionError):
-        merge_linear([], tmp_path / "out")
+        merge_adapters([], tmp_path / "out", Recipe())
     with pytest.raises(MergeOptionError):
         merged(tmp_path, (write_adapter(tmp_path / "1", lora(1)), 1.0), rank=0)
 

@@ -1,0 +1,118 @@
+"""Turn definitions into methods of one module: from factors and weights to factors of some rank.
+
+The definitions themselves are in the modules that are named after what they do; here each kind gets
+what it needs of the inputs, and its result the rank that was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from compress.dtypes import Array
+from merge import coefficients, factor_space
+from merge.delta_space import ALL, Delta, Target, Truncated, gram, reduce, weighted_sum
+from merge.entries import RULES, Merged, Product
+from merge.errors import MergeOptionError
+from merge.factors import Factors
+from merge.lego import lego
+from merge.low_rank import factorise
+from merge.options import Inner, Options
+
+#: Merges one module: of every input its factors, float64 [n] weights, options, what rank to keep.
+MergeModule = Callable[[Sequence[Factors], Array, Options, Target], Truncated]
+
+
+def by_coefficients(find: coefficients.Coefficients) -> MergeModule:
+    """Make a method of coefficients: ΔW = Σ cᵢ ΔWᵢ."""
+
+    def merge(
+        factors: Sequence[Factors], weights: Array, options: Options, target: Target
+    ) -> Truncated:
+        deltas = [own.delta for own in factors]
+        found = find(gram(deltas), weights, options)
+        return reduce(weighted_sum(list(zip(found.tolist(), deltas, strict=True))), target)
+
+    return merge
+
+
+def plain(
+    factors: Sequence[Factors], weights: Array, options: Options, target: Target
+) -> Truncated:
+    """Sum without a look at inner products."""
+    del options
+    return reduce(
+        weighted_sum([(w, own.delta) for w, own in zip(weights, factors, strict=True)]), target
+    )
+
+
+def in_whole(define: Callable[[Sequence[Delta]], Delta]) -> MergeModule:
+    """Make a method of a function of the wᵢ · ΔWᵢ."""
+
+    def merge(
+        factors: Sequence[Factors], weights: Array, options: Options, target: Target
+    ) -> Truncated:
+        del options
+        deltas = [own.delta.times(float(w)) for w, own in zip(weights, factors, strict=True)]
+        return reduce(define(deltas), target)
+
+    return merge
+
+
+def with_weights(define: Callable[[Sequence[Delta], Array, Options], Delta]) -> MergeModule:
+    """Make a method of a function of the ΔWᵢ and their weights."""
+
+    def merge(
+        factors: Sequence[Factors], weights: Array, options: Options, target: Target
+    ) -> Truncated:
+        return reduce(define([own.delta for own in factors], weights, options), target)
+
+    return merge
+
+
+def by_entries(inner: Inner) -> MergeModule:
+    """Make a method that merges ΔW entry by entry."""
+
+    def merge(
+        factors: Sequence[Factors], weights: Array, options: Options, target: Target
+    ) -> Truncated:
+        there = [n for n, own in enumerate(factors) if own.rank]
+        deltas = [factors[n].delta for n in there]
+        merged = Merged([Product(own) for own in deltas], weights[there], RULES[inner], options)
+        rows, _ = np.linalg.qr(np.concatenate([own.a for own in deltas]).T)
+        return factorise(merged, target, rows.T, seed=options.seed)
+
+    return merge
+
+
+def on_factors(define: factor_space.MergeFactors) -> MergeModule:
+    """Make a method that merges factors of equal rank, those of the adapters that have them."""
+
+    def merge(
+        factors: Sequence[Factors], weights: Array, options: Options, target: Target
+    ) -> Truncated:
+        there = [n for n, own in enumerate(factors) if own.rank]
+        own = [factors[n] for n in there]
+        ranks = sorted({factor.rank for factor in own})
+        if len(ranks) > 1:
+            raise MergeOptionError(
+                "methods on factors need equal ranks",
+                field="method",
+                expected=f"rank {ranks[0]} everywhere",
+                actual=", ".join(str(rank) for rank in ranks),
+                hint="leave out -factors: in ΔW space ranks may differ",
+            )
+        return reduce(define(own, weights[there], options), target)
+
+    return merge
+
+
+def units(
+    factors: Sequence[Factors], weights: Array, options: Options, target: Target
+) -> Truncated:
+    """Cluster rank-1 units of the wᵢ · ΔWᵢ: as many clusters as the result has ranks."""
+    del options
+    deltas = [own.delta.times(float(w)) for w, own in zip(weights, factors, strict=True)]
+    clusters = target.rank or max(own.rank for own in deltas)
+    return reduce(lego(deltas, clusters), ALL)

@@ -1,0 +1,182 @@
+"""Merge entry by entry: sparsify each input, elect signs, sum or average what agrees.
+
+ΔW has d_out · d_in entries, and what comes out of TIES and its kin has no low rank. So inputs are
+multiplied out a few rows at a time, merged there, and the merged rows are brought back to factors:
+exactly where one module's merged matrix is small, by subspace iteration where it is not. Memory
+holds one block of rows of every input, and at most one merged matrix of `KEPT_BYTES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from compress.dtypes import Array
+from merge import sparsifiers
+from merge.delta_space import Delta
+from merge.options import Inner, Options
+from merge.sparsifiers import Matrix, Rows, Sparsifier
+
+#: Bytes of the blocks of rows of all inputs together.
+BLOCK_BYTES = 8 << 20
+#: A merged matrix up to this size is kept; a larger one is made again for every pass over it.
+KEPT_BYTES = 64 << 20
+
+#: Merges float [n][rows, columns] blocks and float64 [n] weights into one block.
+Election = Callable[[Sequence[Array], Array], Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Be the matrix B A, multiplied out a few rows at a time in float32.
+
+    Attributes:
+        delta: B and A.
+    """
+
+    delta: Delta
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return d_out and d_in."""
+        return self.delta.shape
+
+    def rows(self, part: Rows) -> Array:
+        """Give some rows of B A."""
+        left = self.delta.b[part].astype(np.float32)
+        product: Array = left @ self.delta.a.astype(np.float32)
+        return product
+
+    def fingerprint(self) -> bytes:
+        """Give the bytes of both factors."""
+        return self.delta.a.tobytes() + self.delta.b.tobytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """Be a matrix that is there as a whole.
+
+    Attributes:
+        values: float [rows, columns].
+    """
+
+    values: Array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return rows and columns."""
+        return self.values.shape[0], self.values.shape[1]
+
+    def rows(self, part: Rows) -> Array:
+        """Give a copy of some rows."""
+        return self.values[part].copy()
+
+    def fingerprint(self) -> bytes:
+        """Give the bytes of the matrix."""
+        return self.values.tobytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Pair a way to sparsify with a way to merge what stays.
+
+    Attributes:
+        sparsify: which entries of an input stay.
+        elect: what becomes of the entries of all inputs.
+    """
+
+    sparsify: Sparsifier
+    elect: Election
+
+
+def weighted_sum(blocks: Sequence[Array], weights: Array) -> Array:
+    """Give Σ wᵢ τᵢ."""
+    total: Array = blocks[0] * blocks[0].dtype.type(weights[0])
+    for block, weight in zip(blocks[1:], weights[1:], strict=True):
+        total += block * block.dtype.type(weight)
+    return total
+
+
+def agreeing_mean(blocks: Sequence[Array], weights: Array) -> Array:
+    """Elect a sign for every entry and average the inputs that have it (TIES, arXiv 2306.01708).
+
+    The sign is that of Σ wᵢ τᵢ, a sum of 0 counts as +; the mean is weighted by |wᵢ|. So weights
+    count in both steps, only their proportions matter, and equal weights give the publication's
+    disjoint mean. (mergekit: the same for weights above 0. PEFT: weights after the election, and
+    divided by the number that agrees.)
+    """
+    scaled = [block * block.dtype.type(w) for block, w in zip(blocks, weights, strict=True)]
+    positive = sum(scaled[1:], scaled[0]) >= 0
+    total: Array = np.zeros_like(scaled[0])
+    divisor = np.zeros_like(scaled[0])
+    for block, weight in zip(scaled, np.abs(weights), strict=True):
+        agrees = np.where(positive, block > 0, block < 0)
+        total += block * agrees
+        divisor += agrees * block.dtype.type(weight)
+    np.divide(total, divisor, out=total, where=divisor > 0)
+    return total
+
+
+#: By name what each of these methods is, in every space where it is offered.
+RULES: dict[Inner, Rule] = {
+    Inner.LINEAR: Rule(sparsifiers.keep_all, weighted_sum),
+    Inner.TIES: Rule(sparsifiers.magnitude, agreeing_mean),
+    Inner.DARE_LINEAR: Rule(sparsifiers.random, weighted_sum),
+    Inner.DARE_TIES: Rule(sparsifiers.random, agreeing_mean),
+    Inner.DELLA: Rule(sparsifiers.della, agreeing_mean),
+    Inner.BREADCRUMBS: Rule(sparsifiers.without_outliers, weighted_sum),
+    Inner.MAGNITUDE_PRUNE: Rule(sparsifiers.magnitude, weighted_sum),
+}
+
+
+class Merged:
+    """Be the merged matrix, block of rows by block of rows, as often as it is asked for.
+
+    Attributes:
+        shape: rows and columns.
+    """
+
+    def __init__(
+        self, matrices: Sequence[Matrix], weights: Array, rule: Rule, options: Options
+    ) -> None:
+        self.shape = matrices[0].shape
+        self._parts = _parts(self.shape, len(matrices))
+        self._sparse = [rule.sparsify(matrix, self._parts, options) for matrix in matrices]
+        self._weights = weights
+        self._elect = rule.elect
+        self._kept: list[Array] | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the bytes of all entries in float32."""
+        return 4 * self.shape[0] * self.shape[1]
+
+    def blocks(self) -> Iterator[tuple[Rows, Array]]:
+        """Give each block of rows with its place."""
+        if self._kept is None and self.size_bytes <= KEPT_BYTES:
+            self._kept = [self._block(part) for part in self._parts]
+        if self._kept is not None:
+            yield from zip(self._parts, self._kept, strict=True)
+            return
+        for part in self._parts:
+            yield part, self._block(part)
+
+    def whole(self) -> Array:
+        """Give all entries, float [rows, columns]."""
+        return np.concatenate([block for _, block in self.blocks()])
+
+    def _block(self, part: Rows) -> Array:
+        return self._elect([sparse(part) for sparse in self._sparse], self._weights)
+
+
+def merge_arrays(arrays: Sequence[Array], weights: Array, rule: Rule, options: Options) -> Array:
+    """Merge matrices that are there as a whole, float64 [rows, columns] each."""
+    return Merged([Whole(array) for array in arrays], weights, rule, options).whole()
+
+
+def _parts(shape: tuple[int, int], inputs: int) -> list[Rows]:
+    rows, columns = shape
+    height = max(1, BLOCK_BYTES // max(1, 4 * columns * inputs))
+    return [slice(start, min(rows, start + height)) for start in range(0, rows, height)]

@@ -1,0 +1,209 @@
+"""Write what a merge gives as an ordinary PEFT folder, module by module."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from compress.adapter import CONFIG_NAME, WEIGHTS_NAME
+from compress.dtypes import WEIGHT_DTYPES, Array
+from compress.tensor_file import TensorInfo
+from merge.compatibility import require_same_full_tensors
+from merge.delta_space import Delta, padded
+from merge.errors import IncompatibleError, MergeOptionError
+from merge.expert import Expert
+from merge.methods import Reach, Space
+from merge.recipe import STORED_TYPES, HeadPolicy, Recipe
+from merge.spool import Direct, Spooled
+
+#: Settings by which an adapter has fewer modules than its `target_modules` name.
+_NARROWING = ("layers_to_transform", "layers_pattern", "exclude_modules")
+
+
+class MergedFolder:
+    """Write the weights as they come; the config, and what stands beside the LoRA part, at the end.
+
+    All modules get one rank, filled up with zeros, so that every server can load the result. With
+    a share of energy to keep, each has its own, in `rank_pattern`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        experts: Sequence[Expert],
+        weights: Sequence[float],
+        recipe: Recipe,
+    ) -> None:
+        self._folder = folder
+        self._experts = experts
+        self._weights = weights
+        self._recipe = recipe
+        self._beside = _full_tensor_homes(experts, weights, recipe.heads)
+        self._owners = {name: _owners(experts, name) for name in _module_names(experts)}
+        self._ranks: dict[str, int] = {}
+        self._rank = 0
+        path = folder / WEIGHTS_NAME
+        if recipe.energy is not None:
+            self._file: Direct | Spooled = Spooled(path)
+        else:
+            self._rank = _common_rank(self._owners, recipe)
+            infos = [i for name in self._owners for i in self._factor_infos(name, self._rank)]
+            self._file = Direct(path, [*infos, *self._beside_infos()])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.__exit__(kind, error, trace)
+
+    def add(self, name: str, delta: Delta) -> None:
+        """Take in one module.
+
+        Raises:
+            IncompatibleError: a value is too large for the type of the result.
+        """
+        whole = padded(delta, self._rank or max(1, delta.rank))
+        self._ranks[name] = whole.rank
+        infos = self._factor_infos(name, whole.rank)
+        for info, values in zip(infos, (whole.a, whole.b), strict=True):
+            self._file.write(info, _stored(values, info))
+
+    def finish(self) -> tuple[int, int]:
+        """Complete the folder; return the largest rank and the number of full tensors."""
+        for info in self._beside_infos():
+            self._file.write(info, _stored(self._full_tensor(info.name), info))
+        self._file.finish()
+        rank = max(self._ranks.values())
+        text = json.dumps(self._config(rank), indent=2, sort_keys=True)
+        (self._folder / CONFIG_NAME).write_text(text + "\n")
+        return rank, len(self._beside)
+
+    def _factor_infos(self, name: str, rank: int) -> tuple[TensorInfo, TensorInfo]:
+        owners = self._owners[name]
+        expert = owners[0]
+        module = expert.modules[name]
+        a_rest, b_rest = expert.shapes(module)
+        types = {e.dtype(t) for e in owners for t in (e.modules[name].a, e.modules[name].b)}
+        asked = self._recipe.dtype
+        common = types.pop() if len(types) == 1 else "F32"
+        dtype = STORED_TYPES[asked] if asked is not None else common
+        return (
+            TensorInfo(module.a, dtype, (rank, *a_rest)),
+            TensorInfo(module.b, dtype, (b_rest[0], rank, *b_rest[1:])),
+        )
+
+    def _beside_infos(self) -> list[TensorInfo]:
+        return [TensorInfo(n, own.dtype(n), own.shape(n)) for n, own in self._beside.items()]
+
+    def _full_tensor(self, name: str) -> Array:
+        first = self._experts[0]
+        if self._recipe.heads is HeadPolicy.FIRST or len(self._experts) == 1:
+            return first.tensor(name)
+        total = sum(self._weights)
+        average = np.zeros(first.shape(name))
+        for weight, expert in zip(self._weights, self._experts, strict=True):
+            average += weight / total * expert.tensor(name)
+        return average
+
+    def _config(self, rank: int) -> dict[str, object]:
+        first, heads = self._experts[0].config, self._recipe.heads
+        saving = self._experts[:1] if heads is HeadPolicy.FIRST else self._experts
+        saved = {n for e in saving for n in e.config.get("modules_to_save") or []}
+        own_ranks = {_path(n): r for n, r in self._ranks.items() if r != rank}
+        config = {
+            **first,
+            "r": rank,
+            "lora_alpha": rank,
+            "rank_pattern": own_ranks,
+            "alpha_pattern": own_ranks,
+            "use_rslora": False,
+            "init_lora_weights": True,
+            "target_modules": _targets(self._experts, self._owners),
+            "modules_to_save": sorted(saved) or None,
+            **dict.fromkeys(key for key in _NARROWING if key in first),
+        }
+        if heads is HeadPolicy.NONE:
+            config |= {"modules_to_save": None, "bias": "none"}
+        return config
+
+
+def _module_names(experts: Sequence[Expert]) -> list[str]:
+    return sorted({name for expert in experts for name in expert.modules})
+
+
+def _owners(experts: Sequence[Expert], name: str) -> list[Expert]:
+    return [expert for expert in experts if name in expert.modules]
+
+
+def _common_rank(owners: dict[str, list[Expert]], recipe: Recipe) -> int:
+    """Give the rank that no module of the result exceeds."""
+    if recipe.rank is not None:
+        return recipe.rank
+    ranks = [[own.modules[name].rank for own in some] for name, some in owners.items()]
+    one = recipe.row.reach is Reach.LARGEST or recipe.row.space is Space.FACTORS
+    return max(max(some) if one else sum(some) for some in ranks)
+
+
+def _full_tensor_homes(
+    experts: Sequence[Expert], weights: Sequence[float], heads: HeadPolicy
+) -> dict[str, Expert]:
+    """Say which full tensors the result has, each with the expert that has it.
+
+    Raises:
+        IncompatibleError: they are to be averaged, and differ in name or shape.
+        MergeOptionError: the weights cannot average anything.
+    """
+    if heads is HeadPolicy.NONE:
+        return {}
+    homes = dict.fromkeys(experts[0].full_tensors, experts[0])
+    if heads is HeadPolicy.FIRST or len(experts) == 1:
+        return homes
+    for expert in experts[1:]:
+        require_same_full_tensors(experts[0], expert)
+    if homes and not abs(sum(weights)) > 1e-12:
+        raise MergeOptionError(
+            "weights that sum to 0 cannot average the heads",
+            field="weight",
+            expected="a sum other than 0",
+            actual="0",
+            hint="take the heads of the first adapter: --heads first",
+        )
+    return homes
+
+
+def _targets(experts: Sequence[Expert], modules: Iterable[str]) -> list[str]:
+    """Name what the result adapts: as the inputs do, or module by module where that is not all."""
+    targets = [expert.config.get("target_modules") for expert in experts]
+    listed = all(isinstance(item, list) for item in targets)
+    narrow = any(expert.config.get(key) for expert in experts for key in _NARROWING)
+    if not listed or narrow:
+        return sorted(_path(name) for name in modules)
+    return sorted({name for item in targets for name in item or ()})
+
+
+def _path(module: str) -> str:
+    return module.removeprefix("base_model.model.")
+
+
+def _stored(values: Array, info: TensorInfo) -> bytes:
+    with np.errstate(over="ignore"):
+        stored = values.astype(WEIGHT_DTYPES[info.dtype])
+    if not np.isfinite(stored.astype(np.float32)).all() and np.isfinite(values).all():
+        raise IncompatibleError(
+            f"{info.name} does not fit into its type",
+            field=info.name,
+            expected=f"values that {info.dtype} holds",
+            actual=f"{float(np.abs(values).max()):.3g}",
+            hint="store the result as --dtype float32",
+        )
+    return stored.tobytes()

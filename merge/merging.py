@@ -1,0 +1,169 @@
+"""Merge adapters module by module: the use of a recipe on experts, and the folder that comes out.
+
+Memory holds one module of every input at a time. Start at `merge_adapters`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from compress.places import new_folder
+from merge.compatibility import require_compatible
+from merge.delta_space import Delta
+from merge.errors import MergeError
+from merge.expert import Expert, open_expert
+from merge.factors import Factors
+from merge.folder import MergedFolder
+from merge.parallel import in_order
+from merge.recipe import Recipe, WeightedAdapter
+
+#: Is told of modules done, of so many.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class MergedModule:
+    """Hold one module of a merge.
+
+    Attributes:
+        name: the module.
+        inputs: its ΔW in every input, of rank 0 where one does not have it.
+        weights: that went in.
+        delta: the result.
+        energy: ‖ΔW‖² before its rank was reduced.
+        dropped: ‖ΔW‖² of what that left out.
+    """
+
+    name: str
+    inputs: tuple[Delta, ...]
+    weights: tuple[float, ...]
+    delta: Delta
+    energy: float
+    dropped: float
+
+
+#: Looks at each module while it is there.
+Observer = Callable[[MergedModule], None]
+
+
+@dataclass(frozen=True, slots=True)
+class MergeReport:
+    """Say what a merge made.
+
+    Attributes:
+        method: how it was made.
+        weights: of the inputs.
+        modules: number of modules in the result (the union of the inputs').
+        rank: largest rank of a module in the result.
+        error: ‖ΔW_full − ΔW‖ / ‖ΔW_full‖ of the reduction of ranks; 0 without one.
+        full_tensors: number of tensors beside the LoRA part.
+    """
+
+    method: str
+    weights: tuple[float, ...]
+    modules: int
+    rank: int
+    error: float
+    full_tensors: int
+
+
+def merge_adapters(
+    inputs: Sequence[WeightedAdapter],
+    destination: Path,
+    recipe: Recipe,
+    *,
+    progress: Progress | None = None,
+    observe: Observer | None = None,
+) -> MergeReport:
+    """Merge adapters into an ordinary PEFT folder.
+
+    A module that an adapter does not have counts as ΔW = 0. The result has lora_alpha = r, so its
+    scale is 1. Full tensors are averaged with the weights brought to the sum 1, taken from the
+    first input, or left out.
+
+    Args:
+        inputs: PEFT folders, at least one.
+        destination: a new or empty folder; it appears whole or not at all.
+        recipe: how.
+        progress: is told of every module.
+        observe: is shown every module.
+
+    Raises:
+        MergeOptionError: the recipe does not fit, or the method does not take so many adapters.
+        IncompatibleError: the adapters cannot be merged, and why.
+        DestinationError: the destination is taken or cannot be written.
+    """
+    weights = recipe.check([item.weight for item in inputs])
+    with ExitStack() as stack:
+        experts = [stack.enter_context(open_expert(item.path, base=item.base)) for item in inputs]
+        require_compatible(experts, override=recipe.base_override)
+        with new_folder(destination) as folder:
+            merged = stack.enter_context(MergedFolder(folder, experts, weights, recipe))
+            energy = dropped = 0.0
+            total = len(module_names(experts))
+            for done, module in enumerate(merged_modules(experts, weights, recipe), 1):
+                merged.add(module.name, module.delta)
+                energy, dropped = energy + module.energy, dropped + module.dropped
+                if observe is not None:
+                    observe(module)
+                if progress is not None:
+                    progress(done, total)
+            rank, full_tensors = merged.finish()
+    error = math.sqrt(dropped / energy) if energy else 0.0
+    return MergeReport(recipe.method, weights, total, rank, error, full_tensors)
+
+
+def merged_modules(
+    experts: Sequence[Expert], weights: Sequence[float], recipe: Recipe
+) -> Iterator[MergedModule]:
+    """Merge compatible experts one module at a time, in alphabetical order.
+
+    Modules are merged on all cores, each on one: the result has the same bytes on any number.
+
+    Args:
+        experts: opened adapters.
+        weights: one for each.
+        recipe: how; checked.
+
+    Raises:
+        MergeError: a module cannot be merged so; the error names it.
+    """
+    row, options = recipe.row, recipe.settled
+    array = np.asarray(weights, np.float64)
+
+    def merge(name: str, factors: Sequence[Factors]) -> MergedModule:
+        target = recipe.target([own.rank for own in factors])
+        try:
+            found = row.merge(factors, array, options, target)
+        except MergeError as error:
+            error.file = error.file or name
+            raise
+        return MergedModule(
+            name,
+            tuple(own.delta for own in factors),
+            tuple(weights),
+            found.delta.times(options.scale),
+            found.energy * options.scale**2,
+            found.dropped * options.scale**2,
+        )
+
+    read = ((name, _factors(experts, name)) for name in module_names(experts))
+    yield from in_order(merge, read)
+
+
+def module_names(experts: Sequence[Expert]) -> list[str]:
+    """List the modules that any of the experts has, sorted."""
+    return sorted({name for expert in experts for name in expert.modules})
+
+
+def _factors(experts: Sequence[Expert], name: str) -> list[Factors]:
+    there = [expert.factors(name) if name in expert.modules else None for expert in experts]
+    some = next(own for own in there if own is not None)
+    nothing = Factors(np.zeros((0, some.a.shape[1])), np.zeros((len(some.b), 0)), 1.0)
+    return [own if own is not None else nothing for own in there]

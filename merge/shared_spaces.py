@@ -1,0 +1,45 @@
+"""Merge entry by entry in a small space that all adapters share: KnOTS and Core Space.
+
+The inner method sees the coordinates of each ΔWᵢ in common axes instead of its entries. What an
+element-wise method does there depends on the axes, which is why both take such as the ΔW themselves
+determine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from compress.dtypes import Array
+from merge.core_space import canonical_core_space, core_space
+from merge.delta_space import Delta, numerical_rank
+from merge.entries import RULES, Merged, Product, merge_arrays
+from merge.options import Options
+
+
+def core(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta:
+    """Merge the cores Mᵢ of ΔWᵢ = U Mᵢ Vᵀ in canonical axes (Core Space, arXiv 2509.17786)."""
+    space = canonical_core_space(deltas)
+    if not space.cores.size:
+        return deltas[0]
+    merged = merge_arrays(list(space.cores), weights, RULES[options.inner], options)
+    return space.lift(merged)
+
+
+def knots(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta:
+    """Merge what each task does along common output directions (KnOTS, arXiv 2410.19735).
+
+    [ΔW₁ | … | ΔWₙ] = U Σ [V₁ | … | Vₙ]ᵀ; the inner method merges the Σ Vᵢᵀ, each [rank, d_in], and
+    ΔW = U · merged. The SVD is that of the cores side by side: nothing is as large as ΔW.
+    """
+    space = core_space(deltas)
+    side_by_side = np.concatenate(list(space.cores), axis=1)
+    u, s, _ = np.linalg.svd(side_by_side, full_matrices=False)
+    keep = numerical_rank(s)
+    if not keep:
+        return deltas[0]
+    axes = u[:, :keep]
+    tasks = [Product(Delta(space.vt, axes.T @ own)) for own in space.cores]
+    merged = Merged(tasks, weights, RULES[options.inner], options)
+    return Delta(merged.whole().astype(np.float64), space.u @ axes)

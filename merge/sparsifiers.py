@@ -1,0 +1,186 @@
+"""Decide which entries of a task vector stay, over matrices that are seen a few rows at a time.
+
+A sparsifier first looks at a whole matrix (for thresholds), then gives each block of rows with what
+it drops set to 0 and the rest scaled. Every count is exact: of entries of equal magnitude the
+earlier ones, row after row, give way or stay first. What is random depends on the seed and on the
+matrix itself, never on the order in which adapters are named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+
+from compress import sparsify
+from compress.dtypes import Array
+from merge.options import Options
+
+Rows = slice
+
+
+class Matrix(Protocol):
+    """Be a matrix that gives its rows in blocks, the same values every time."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return rows and columns."""
+        ...
+
+    def rows(self, part: Rows) -> Array:
+        """Give some rows, float32 or float64 [rows, columns], fresh to write to."""
+        ...
+
+    def fingerprint(self) -> bytes:
+        """Give bytes that tell this matrix from others."""
+        ...
+
+
+#: Gives the rows of a matrix as they are after sparsification.
+Sparse = Callable[[Rows], Array]
+Sparsifier = Callable[[Matrix, "list[Rows]", Options], Sparse]
+
+
+def keep_all(matrix: Matrix, parts: list[Rows], options: Options) -> Sparse:
+    """Drop nothing."""
+    del parts, options
+    return matrix.rows
+
+
+def magnitude(matrix: Matrix, parts: list[Rows], options: Options) -> Sparse:
+    """Keep the int(density · n) largest: TIES's trim (arXiv 2306.01708), counted as PEFT does.
+
+    One at least is kept, as mergekit does.
+    """
+    count = _count(matrix)
+    kept = max(1, int(options.density * count))
+    return _window(matrix, parts, count - kept, count)
+
+
+def without_outliers(matrix: Matrix, parts: list[Rows], options: Options) -> Sparse:
+    """Drop the γ · n largest, then the smallest until int(density · n) stay (arXiv 2312.06795).
+
+    Where both cannot be, fewer of the largest go; a density of 1 keeps all (as mergekit has it).
+    """
+    count = _count(matrix)
+    kept = max(1, int(options.density * count))
+    low = max(0, count - kept - int(options.gamma * count))
+    return _window(matrix, parts, low, low + kept)
+
+
+def random(matrix: Matrix, parts: list[Rows], options: Options) -> Sparse:
+    """Keep each entry with probability density and divide it by that (DARE, arXiv 2311.03099)."""
+    if options.density >= 1:
+        return matrix.rows
+    root = _root(matrix, options)
+
+    def sparse(part: Rows) -> Array:
+        values = matrix.rows(part)
+        drawn = _draws(root, part, values)
+        values *= drawn < options.density
+        values /= options.density
+        return values
+
+    del parts
+    return sparse
+
+
+def della(matrix: Matrix, parts: list[Rows], options: Options) -> Sparse:
+    """Keep by chance that rises with an entry's rank in its row, and rescale (arXiv 2406.11617).
+
+    The probability goes from density − ε for the smallest of a row to density + ε for the largest;
+    what stays is divided by its probability (MagPrune, section 3.1; mergekit instead restores the
+    L1 norm of the whole matrix).
+    """
+    del parts
+    if options.density >= 1:
+        return matrix.rows
+    root = _root(matrix, options)
+    columns = matrix.shape[1]
+    low = options.density - options.epsilon
+    step = 2 * options.epsilon / max(1, columns - 1)
+
+    def sparse(part: Rows) -> Array:
+        values = matrix.rows(part)
+        order = np.argsort(np.abs(values), axis=1, kind="stable")
+        chances = np.empty(values.shape, values.dtype)
+        steps = np.arange(columns, dtype=values.dtype) * step + low
+        np.put_along_axis(chances, order, np.broadcast_to(steps, values.shape), axis=1)
+        values *= _draws(root, part, values) < chances
+        values /= chances
+        return values
+
+    return sparse
+
+
+def _window(matrix: Matrix, parts: list[Rows], low: int, high: int) -> Sparse:
+    """Keep the entries whose magnitudes have ranks low … high − 1, counted from the smallest."""
+    count = _count(matrix)
+    if low <= 0 and high >= count:
+        return matrix.rows
+    lower = _Edge(matrix, parts, low)
+    upper = _Edge(matrix, parts, high) if high < count else None
+
+    def sparse(part: Rows) -> Array:
+        values = matrix.rows(part)
+        kept = lower.above(values, part)
+        if upper is not None:
+            kept &= ~upper.above(values, part)
+        values *= kept
+        return values
+
+    return sparse
+
+
+class _Edge:
+    """Split entries at a rank: the `rank` smallest lie below; of equal ones the earlier do."""
+
+    def __init__(self, matrix: Matrix, parts: list[Rows], rank: int) -> None:
+        def chunks() -> Iterator[Array]:
+            return (matrix.rows(part).ravel() for part in parts)
+
+        found = sparsify.survey(chunks, rank)
+        self._rank = rank
+        self._bits = found.threshold_bits
+        #: How many of those on the threshold belong below.
+        self._below = rank - (found.count - found.above - found.ties)
+        self._split = self._below < found.ties
+        self._before: dict[int, int] = {}
+        if self._split:
+            seen = 0
+            for part in parts:
+                self._before[part.start] = seen
+                seen += int(np.count_nonzero(self._on(matrix.rows(part))))
+
+    def above(self, values: Array, part: Rows) -> Array:
+        """Give bool of the shape of some rows: what lies above the edge."""
+        if not self._rank:
+            return np.ones(values.shape, np.bool_)
+        above: Array = sparsify.magnitude_bits(values) > self._bits
+        if self._split:
+            left = max(0, self._below - self._before[part.start])
+            places = np.flatnonzero(self._on(values))[left:]
+            above.reshape(-1)[places] = True
+        return above
+
+    def _on(self, values: Array) -> Array:
+        on: Array = sparsify.magnitude_bits(values) == self._bits
+        return on
+
+
+def _count(matrix: Matrix) -> int:
+    return matrix.shape[0] * matrix.shape[1]
+
+
+def _root(matrix: Matrix, options: Options) -> int:
+    told = hashlib.blake2b(matrix.fingerprint(), digest_size=8, key=b"merge")
+    told.update(options.seed.to_bytes(8, "little"))
+    return int.from_bytes(told.digest(), "little")
+
+
+def _draws(root: int, part: Rows, values: Array) -> Array:
+    """Draw float32 [rows, columns] in [0, 1) that depend on the seed and the place alone."""
+    stream = np.random.Generator(np.random.Philox(key=[root, part.start]))
+    return stream.random(values.shape, np.float32)

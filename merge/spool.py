@@ -1,0 +1,72 @@
+"""Write tensors as they come: to their places, or where shapes are not yet known to a spool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from compress.tensor_file import TensorInfo, TensorWriter
+
+_METADATA = {"format": "pt"}
+
+
+class Direct:
+    """Write tensors to their places at once: all shapes are known beforehand."""
+
+    def __init__(self, path: Path, infos: Sequence[TensorInfo]) -> None:
+        self._writer = TensorWriter(path, infos, metadata=_METADATA)
+
+    def write(self, info: TensorInfo, data: bytes) -> None:
+        """Take in one tensor."""
+        self._writer.write(info.name, data)
+
+    def finish(self) -> None:
+        """Complete the file."""
+        self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writer.close()
+
+
+class Spooled:
+    """Let tensors wait in a file beside the final one, which begins with all shapes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._place = path.with_suffix(".spool")
+        self._file = self._place.open("w+b")
+        self._infos: list[TensorInfo] = []
+
+    def write(self, info: TensorInfo, data: bytes) -> None:
+        """Take in one tensor."""
+        self._infos.append(info)
+        self._file.write(data)
+
+    def finish(self) -> None:
+        """Complete the file and remove the spool."""
+        self._file.seek(0)
+        with TensorWriter(self._path, self._infos, metadata=_METADATA) as writer:
+            for info in self._infos:
+                writer.write(info.name, self._file.read(info.size_bytes))
+        self._place.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
