@@ -84,6 +84,7 @@ class _Slot:
         self._shape = (int(self._b.shape[0]), int(np.prod(self._a_rest)))
 
     def put(self, delta: Delta) -> None:
+        """Make the layer compute this ΔW, at its rank."""
         shape = (len(delta.b), delta.a.shape[1])
         if shape != self._shape:
             raise BaseMismatchError(
@@ -99,6 +100,7 @@ class _Slot:
         self._a.data, self._b.data = torch.from_numpy(a), torch.from_numpy(b)
 
     def nothing(self) -> Delta:
+        """Give ΔW = 0 in the shape of the layer."""
         return Delta(np.zeros((1, self._shape[1])), np.zeros((self._shape[0], 1)))
 
     def _stored(self, values: Array, role: Role) -> Array:

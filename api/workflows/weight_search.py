@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from api.forward import require_torch
 from api.forward.rows import read_rows
 from api.workflows.gradient_free import Box, Point, minimise, require_scipy
-from compress.errors import OptionError
+from api.workflows.search_curve import SearchOptions, SearchPoint, SearchResult, search_refusal
 from merge import HeadPolicy, MergeError, MergeOptionError, Recipe, WeightedAdapter, merge_adapters
 from merge.delta_space import Delta
 from merge.expert import Expert, open_expert
@@ -37,37 +37,6 @@ Merge = Callable[[Sequence[float]], Iterable[tuple[str, Delta]]]
 
 
 @dataclass(frozen=True, slots=True)
-class SearchOptions:
-    """Say how weights are searched.
-
-    Attributes:
-        steps: merges that are tried, at least 1.
-        seed: draws where the search starts again once it has converged.
-        low: lowest weight.
-        high: highest weight.
-        penalty: factor of the mean of |wᵢ| that is added to the loss.
-
-    Raises:
-        OptionError: a value is out of its range.
-    """
-
-    steps: int = 40
-    seed: int = 0
-    low: float = -1.5
-    high: float = 1.5
-    penalty: float = 0.05
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if self.steps < 1:
-            raise _refusal("steps", "1 or more", self.steps)
-        if not -math.inf < self.low < self.high < math.inf:
-            raise _refusal("bounds", "low < high, both finite", f"{self.low:g}, {self.high:g}")
-        if not 0 <= self.penalty < math.inf:
-            raise _refusal("penalty", "0 or more", self.penalty)
-
-
-@dataclass(frozen=True, slots=True)
 class SearchTask:
     """Say what weights are judged by.
 
@@ -80,71 +49,6 @@ class SearchTask:
     rows: Path
     base_model: Path
     labels: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SearchPoint:
-    """Hold what one choice of weights leads to on the rows.
-
-    Attributes:
-        weights: one for each input.
-        loss: mean cross-entropy in nats; infinite where there is no merge with these weights, or
-            where it breaks the model.
-        accuracy: share of right answers, in [0, 1].
-        objective: the loss with its penalty, which is made small.
-    """
-
-    weights: tuple[float, ...]
-    loss: float
-    accuracy: float
-    objective: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Give plain values; what is infinite is null."""
-        return {
-            "weights": list(self.weights),
-            "loss": _finite(self.loss),
-            "accuracy": self.accuracy,
-            "objective": _finite(self.objective),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """Hold what was tried, in order, and what was best.
-
-    Attributes:
-        curve: all points; the first has the weights that the method usually takes.
-        rows: how many rows were judged.
-    """
-
-    curve: tuple[SearchPoint, ...]
-    rows: int
-
-    @property
-    def before(self) -> SearchPoint:
-        """Give what the usual weights lead to."""
-        return self.curve[0]
-
-    @property
-    def after(self) -> SearchPoint:
-        """Give the point of the lowest objective; of equal ones the first."""
-        return min(self.curve, key=lambda point: point.objective)
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        """Give the best weights."""
-        return self.after.weights
-
-    def to_json(self) -> dict[str, Any]:
-        """Give plain values."""
-        return {
-            "weights": list(self.weights),
-            "before": self.before.to_json(),
-            "after": self.after.to_json(),
-            "rows": self.rows,
-            "curve": [point.to_json() for point in self.curve],
-        }
 
 
 #: Is told of each point as it is measured.
@@ -230,7 +134,7 @@ class _Trying:
         if math.isfinite(found.loss):
             return found.loss, found.accuracy
         if not self.curve:
-            raise _refusal("loss", "a finite number at the usual weights", found.loss)
+            raise search_refusal("loss", "a finite number at the usual weights", found.loss)
         return math.inf, 0.0
 
 
@@ -300,13 +204,3 @@ def _starts(usual: Sequence[float], steps: int) -> list[Point]:
     alone = [tuple(float(i == at) for i in range(count)) for at in range(count)]
     starts = [tuple(float(w) for w in usual), (0.0,) * count]
     return starts + alone if len(starts) + count <= steps // 3 else starts
-
-
-def _refusal(field_name: str, expected: str, actual: object) -> OptionError:
-    return OptionError(
-        "weights cannot be searched so", field=field_name, expected=expected, actual=str(actual)
-    )
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
