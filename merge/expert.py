@@ -90,6 +90,10 @@ class Expert:
         """Give the storage type of a tensor."""
         return self._weights.info(name).dtype
 
+    def weights_sha256(self) -> str:
+        """Return the sha256 of its weights, in hex."""
+        return self._weights.sha256()
+
     def _refuse_what_is_not_linear(self) -> None:
         kind = self.config.get("peft_type")
         if kind != "LORA":
