@@ -93,6 +93,8 @@ class _Slot:
                 expected=str(self._shape),
                 actual=str(shape),
             )
+        if not delta.rank:
+            delta = self.nothing()
         rank = delta.rank
         a = self._stored(delta.a, Role.A).reshape(rank, *self._a_rest)
         b = self._stored(delta.b, Role.B).reshape(-1, rank, *self._b_rest)

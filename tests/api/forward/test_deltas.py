@@ -126,6 +126,8 @@ def test_a_module_that_does_not_come_is_the_base_alone(
     assert score(loaded, batches) != base
     DeltaSlots(loaded).fill([])
     assert score(loaded, batches) == base
+    in_memory(loaded, [folder], (0.0,), Recipe("svd"))
+    assert score(loaded, batches) == base
 
 
 def test_a_module_without_a_place_or_of_another_shape_is_refused(
