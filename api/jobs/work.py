@@ -47,7 +47,12 @@ def compress(asked: CompressIn, context: JobContext) -> JsonObject:
 
 def merge(asked: MergeIn, context: JobContext) -> JsonObject:
     """Merge adapters and publish the result."""
-    from api.workflows.merge import MergeInput, combine, publish  # noqa: PLC0415 - NumPy
+    from api.workflows.merge import (  # noqa: PLC0415 - NumPy
+        MergeInput,
+        combine,
+        opened,
+        publish,
+    )
 
     recipe = recipe_of(asked)
     weights: Sequence[float | None] = asked.weights or [None] * len(asked.sources)
@@ -55,7 +60,8 @@ def merge(asked: MergeIn, context: JobContext) -> JsonObject:
         origins = [_origin(client, text, context, n) for n, text in enumerate(asked.sources)]
         inputs = [MergeInput(origin, w) for origin, w in zip(origins, weights, strict=True)]
         place = context.folder / "merged"
-        report = combine(inputs, place, recipe, client=client, progress=context)
+        with opened(inputs, client) as adapters:
+            report = combine(adapters, place, recipe, progress=context)
         pushed = publish(
             client,
             place,
