@@ -80,9 +80,10 @@ def merge(
     recipe = recipe_of(asked)
     recipe.check(weights or (None,) * len(sources))
     if as_job:
-        refuse_with_job(to=destination, search=asked["search"], conflicts=conflicts, plot=picture)
+        refuse_with_job(to=destination, search=asked["search"], plot=picture)
         job = for_a_job(asked)
         job |= {"sources": [on_the_hub(source) for source in sources], "message": message}
+        job |= {"conflicts": conflicts or None}
         job |= {"weights": list(weights) or None, "target": str(target)}
         submit_job(session, "merge", job)
         return
