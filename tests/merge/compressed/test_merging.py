@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from compress import Compeft, compress_adapter, decompress
 from compress.errors import TernError
 from merge import IncompatibleError, Recipe, WeightedAdapter, factor_space, merge_adapters
+from merge.compressed import linear_sum, ties
 from merge.expert import open_expert
 
 WEIGHTS = "adapter_model.safetensors"
@@ -60,7 +61,7 @@ def test_sums_and_elections_count_bits(
     from_masks: bool,
 ) -> None:
     sums: list[str] = []
-    real = {"linear_sum": factor_space.linear_sum, "ties": factor_space.ties}
+    real: dict[str, Callable[..., Any]] = {"linear_sum": linear_sum, "ties": ties}
 
     def counted(name: str) -> Callable[..., Any]:
         def call(*given: Any, **more: Any) -> Any:
@@ -73,6 +74,7 @@ def test_sums_and_elections_count_bits(
         monkeypatch.setattr(factor_space, name, counted(name))
     options = {} if density is None else {"density": density}
     recipe = Recipe(method, options=options)
+    before = 0
     for number, folder in enumerate((tmp_path / "masks", tmp_path / "decoded")):
         inputs = [
             WeightedAdapter(pair[number], w) for pair, w in zip(packed, (1.5, -0.4), strict=True)
