@@ -57,15 +57,23 @@ class Expert:
         self.modules = {
             module.name: module for module in find_modules(source.weights, source.settings)
         }
-        used = {name for module in self.modules.values() for name in (module.a, module.b)}
+        used = {
+            name
+            for module in self.modules.values()
+            for name in (module.a, module.b, f"{module.name}.alpha")
+        }
         self.full_tensors = sorted(set(source.weights.tensors) - used)
         self._refuse_what_is_not_linear()
 
     def factors(self, name: str) -> Factors:
-        """Read one module's factors and scale; further axes are flattened."""
+        """Read one module's factors and scale; further axes are flattened.
+
+        Raises:
+            IncompatibleError: a value is not a finite number.
+        """
         module = self.modules[name]
-        a = self.tensor(module.a).reshape(module.rank, -1)
-        b = self.tensor(module.b).reshape(-1, module.rank)
+        a = self._finite(module.a).reshape(module.rank, -1)
+        b = self._finite(module.b).reshape(-1, module.rank)
         return Factors(a, b, module.scale)
 
     def delta(self, name: str) -> Delta:
@@ -76,6 +84,18 @@ class Expert:
         """Read a tensor as float64, in its shape."""
         values = widen(self._weights.read(name)).astype(np.float64)
         return values.reshape(self._weights.info(name).shape)
+
+    def _finite(self, name: str) -> Array:
+        values = self.tensor(name)
+        if not np.isfinite(values).all():
+            odd = values[~np.isfinite(values)]
+            raise self._refusal(
+                f"holds {odd.size} values in {name} that are not finite numbers",
+                name,
+                "finite numbers",
+                float(odd[0]),
+            )
+        return values
 
     def shapes(self, module: LoraModule) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Give the shapes of A and B without their rank: what must agree between adapters."""

@@ -111,7 +111,7 @@ _DELTA_ROWS = (
     ),
     Method(
         "multislerp",
-        "in the tangent space at the mean",
+        "mean of the directions, on the sphere",
         "mergekit",
         define.by_coefficients(coefficients.multislerp),
         shares=True,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from compress.dtypes import Array
-from merge.core_space import canonical_core_space, core_space
+from merge.core_space import canonical_core_space, core_space, upright
 from merge.delta_space import Delta, numerical_rank
 from merge.entries import RULES, Merged, Product, merge_arrays
 from merge.options import Options
@@ -39,7 +39,7 @@ def knots(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta:
     keep = numerical_rank(s)
     if not keep:
         return deltas[0]
-    axes = u[:, :keep]
+    axes = u[:, :keep] * upright(space.u @ u[:, :keep])
     tasks = [Product(Delta(space.vt, axes.T @ own)) for own in space.cores]
     merged = Merged(tasks, weights, RULES[options.inner], options)
     return Delta(merged.whole().astype(np.float64), space.u @ axes)
