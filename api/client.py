@@ -25,6 +25,7 @@ from api.schemas import (
     VerdictsBody,
     WhoamiBody,
 )
+from api.schemas_admin import BaseModelBody
 from api.schemas_requests import BlobIn, MissingIn, PushIn, TagIn
 from registry.digest import Digest, DigestMismatchError
 from registry.manifest_json import from_body, revision_id
@@ -222,6 +223,14 @@ class HubClient:
         adapter = AdapterName.parse(revision.manifest.adapter)
         path = adapter_path(adapter, "lineage", revision.digest)
         return self.transport.ask("GET", path, LineageBody)
+
+    def base_model(self, name: str) -> BaseModelBody:
+        """Return a base model by any of its spellings.
+
+        Raises:
+            HubError: the hub knows none of this name, or none that the caller may see.
+        """
+        return self.transport.ask("GET", f"/base-models/{quote(name, safe='/')}", BaseModelBody)
 
 
 def open_client(endpoint: str, *, token: str | None = None, timeout_s: float = 60.0) -> HubClient:

@@ -64,19 +64,20 @@ def in_whole(define: Callable[[Sequence[Delta]], Delta | SvdForm]) -> MergeModul
     ) -> Truncated:
         del options
         deltas = [own.delta.times(float(w)) for w, own in zip(weights, factors, strict=True)]
-        found = define(deltas)
-        return cut(found, target) if isinstance(found, SvdForm) else reduce(found, target)
+        return _reduced(define(deltas), target)
 
     return merge
 
 
-def with_weights(define: Callable[[Sequence[Delta], Array, Options], Delta]) -> MergeModule:
+def with_weights(
+    define: Callable[[Sequence[Delta], Array, Options], Delta | SvdForm],
+) -> MergeModule:
     """Make a method of a function of the ΔWᵢ and their weights."""
 
     def merge(
         factors: Sequence[Factors], weights: Array, options: Options, target: Target
     ) -> Truncated:
-        return reduce(define([own.delta for own in factors], weights, options), target)
+        return _reduced(define([own.delta for own in factors], weights, options), target)
 
     return merge
 
@@ -126,3 +127,7 @@ def units(
     deltas = [own.delta.times(float(w)) for w, own in zip(weights, factors, strict=True)]
     clusters = target.rank or max(own.rank for own in deltas)
     return reduce(lego(deltas, clusters), ALL)
+
+
+def _reduced(found: Delta | SvdForm, target: Target) -> Truncated:
+    return cut(found, target) if isinstance(found, SvdForm) else reduce(found, target)

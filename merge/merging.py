@@ -5,10 +5,12 @@ Memory holds one module of every input at a time. Start at `merge_adapters`.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,8 @@ from merge.factors import Factors
 from merge.folder import MergedFolder
 from merge.parallel import in_order
 from merge.recipe import Recipe, WeightedAdapter
+
+RECIPE_NAME = "merge_recipe.json"
 
 #: Is told of modules done, of so many.
 Progress = Callable[[int, int], None]
@@ -85,7 +89,7 @@ def merge_adapters(
 
     A module that an adapter does not have counts as ΔW = 0. The result has lora_alpha = r, so its
     scale is 1. Full tensors are averaged with the weights brought to the sum 1, taken from the
-    first input, or left out.
+    first input, or left out. `merge_recipe.json` beside the weights says what was done to what.
 
     Args:
         inputs: PEFT folders, at least one.
@@ -115,8 +119,10 @@ def merge_adapters(
                 if progress is not None:
                     progress(done, total)
             rank, full_tensors = merged.finish()
-    error = math.sqrt(dropped / energy) if energy else 0.0
-    return MergeReport(recipe.method, weights, total, rank, error, full_tensors)
+            error = math.sqrt(dropped / energy) if energy else 0.0
+            report = MergeReport(recipe.method, weights, total, rank, error, full_tensors)
+            _note(folder, experts, recipe, report)
+    return report
 
 
 def merged_modules(
@@ -155,6 +161,22 @@ def merged_modules(
 
     read = ((name, _factors(experts, name)) for name in module_names(experts))
     yield from in_order(merge, read)
+
+
+def _note(folder: Path, experts: Sequence[Expert], recipe: Recipe, report: MergeReport) -> None:
+    """Put down what the result was made from and how, beside it."""
+    inputs = [
+        {"name": expert.path.name, "sha256": expert.weights_sha256(), "weight": weight}
+        for expert, weight in zip(experts, report.weights, strict=True)
+    ]
+    told = {
+        **recipe.to_parameters(),
+        "base_model": experts[0].base,
+        "inputs": inputs,
+        "result": {"rank": report.rank, "error": report.error},
+        "versions": {name: version(name) for name in ("ternery", "numpy")},
+    }
+    (folder / RECIPE_NAME).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
 
 
 def module_names(experts: Sequence[Expert]) -> list[str]:

@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from api.cli import output
 from api.cli.compress import origin_of
 from api.cli.job_option import job_option, on_the_hub, refuse_with_job, submit_job
+from api.cli.merge_options import Asked, for_a_job, merge_options, recipe_of
 from api.cli.session import Session, command, common
-from api.cli.sources import REFERENCE
+from api.cli.sources import REFERENCE, local_path, parse_reference
 
 if TYPE_CHECKING:
-    from pydantic import JsonValue
-
-    from api.workflows.compress import Origin
+    from api.client import HubClient
     from api.workflows.push import PushedRevision
     from merge import MergeReport
-    from registry.manifest import Scalar
     from registry.refs import Reference
 
 
-@command(example="adapters merge team/sql team/python -w 0.7 -w 0.3 --as team/coder")
+@command(example="adapters merge team/sql team/python -w 0.7 -w 0.3 --method ties --as team/coder")
 @click.argument("sources", metavar="SRC...", nargs=-1, required=True)
-@click.option("--method", type=click.Choice(["linear"]), default="linear", show_default=True)
 @click.option(
-    "-w", "--weight", "weights", multiple=True, type=float, help="One per SRC; else 1/n each."
+    "-w", "--weight", "weights", multiple=True, type=float, help="One per SRC; else the method's."
 )
-@click.option("--rank", type=click.IntRange(min=1), help="Rank of the result; else all of ΔW.")
+@merge_options
 @click.option(
-    "--heads",
-    type=click.Choice(["average", "first"]),
-    default="average",
-    show_default=True,
-    help="What becomes of classifier heads.",
+    "--history",
+    type=click.IntRange(min=1),
+    help="SRC is one branch on the hub: merge its last so many revisions, oldest first.",
 )
 @click.option("--to", "destination", type=click.Path(path_type=Path), help="A new folder.")
 @click.option("--as", "target", metavar="NAME", type=REFERENCE, help="Publish it on the hub.")
@@ -48,82 +44,87 @@ def merge(
     session: Session,
     *,
     sources: tuple[str, ...],
-    method: str,
     weights: tuple[float, ...],
-    rank: int | None,
-    heads: str,
+    history: int | None,
     destination: Path | None,
     target: Reference | None,
     message: str,
     as_job: bool,
+    **asked: Unpack[Asked],
 ) -> None:
     """Combine adapters into one.
 
-    The result's ΔW is the weighted sum of theirs, as an ordinary PEFT folder.
+    What is merged is ΔW, so that it does not matter how each was factored, nor which rank or alpha
+    it has. The result is an ordinary PEFT folder, here or on the hub. `--list` shows the methods.
     """
-    from merge import HeadPolicy, Recipe, WeightedAdapter, merge_adapters
+    from api.workflows.merge import MergeInput, combine, publish
 
     if (destination is None) == (target is None):
         raise click.UsageError("say where to: --to DIR or --as NAME, one of them")
+    if history is not None:
+        sources = _chain(session, sources, history)
     if weights and len(weights) != len(sources):
         raise click.UsageError(f"{len(sources)} adapters need as many --weight, not {len(weights)}")
+    recipe = recipe_of(asked)
+    recipe.check(weights or (None,) * len(sources))
     if as_job:
         refuse_with_job(to=destination)
-        asked: dict[str, JsonValue] = {
-            "sources": [on_the_hub(source) for source in sources],
-            "weights": list(weights) or None,
-            "target": str(target),
-            "method": method,
-            "rank": rank,
-            "heads": heads,
-            "message": message,
-        }
-        submit_job(session, "merge", asked)
+        job = for_a_job(asked)
+        job |= {"sources": [on_the_hub(source) for source in sources], "message": message}
+        job |= {"weights": list(weights) or None, "target": str(target)}
+        submit_job(session, "merge", job)
         return
-    shares = weights or (1 / len(sources),) * len(sources)
     with ExitStack() as stack:
         origins = [stack.enter_context(origin_of(session, source)) for source in sources]
         inputs = [
-            WeightedAdapter(origin.path, share)
-            for origin, share in zip(origins, shares, strict=True)
+            MergeInput(origin, weights[n] if weights else None) for n, origin in enumerate(origins)
         ]
+        client = _client(stack, session, sources, target)
         place = destination or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "merged"
-        recipe = Recipe(rank=rank, heads=HeadPolicy(heads))
-        report = merge_adapters(inputs, place, recipe)
-        where, pushed = str(place), None
-        if target is not None:
-            parameters: dict[str, Scalar] = {"method": method, "rank": rank, "heads": heads}
-            pairs = list(zip(origins, shares, strict=True))
-            pushed = _publish(
-                session, place, target, origins=pairs, parameters=parameters, message=message
-            )
-            where = f"{target.adapter}@{pushed.revision.digest}"
-    _tell(session, report, where, pushed)
+        report = combine(inputs, place, recipe, client=client, progress=session.progress())
+        pushed = None
+        if target is not None and client is not None:
+            used = list(zip(origins, report.weights, strict=True))
+            pushed = publish(client, place, target, inputs=used, recipe=recipe, message=message)
+        _tell(session, report, where=str(destination), target=target, pushed=pushed)
 
 
-def _publish(
-    session: Session,
-    folder: Path,
-    target: Reference,
-    *,
-    origins: list[tuple[Origin, float]],
-    parameters: dict[str, Scalar],
-    message: str,
-) -> PushedRevision:
-    from api.workflows.compress import merge_and_push
+def _chain(session: Session, sources: Sequence[str], count: int) -> tuple[str, ...]:
+    """Name the revisions of a branch, oldest first."""
+    from api.workflows.merge import chain
 
+    if len(sources) != 1 or local_path(sources[0]) is not None:
+        raise click.UsageError("--history takes one branch on the hub: namespace/name[:branch]")
     with session.client() as client:
-        return merge_and_push(
-            client, folder, target, origins=origins, parameters=parameters, message=message
-        )
+        return tuple(str(r) for r in chain(client, parse_reference(sources[0]), count))
 
 
-def _tell(session: Session, report: MergeReport, where: str, pushed: PushedRevision | None) -> None:
+def _client(
+    stack: ExitStack, session: Session, sources: Sequence[str], target: Reference | None
+) -> HubClient | None:
+    """Return a client of the hub if it has part in this."""
+    if target is None and all(local_path(source) is not None for source in sources):
+        return None
+    return stack.enter_context(session.client())
+
+
+def _tell(
+    session: Session,
+    report: MergeReport,
+    *,
+    where: str,
+    target: Reference | None,
+    pushed: PushedRevision | None,
+) -> None:
+    if pushed is not None and target is not None:
+        where = f"{target.adapter}@{pushed.revision.digest}"
     if session.as_json:
         output.as_json(
             {
                 "result": where,
                 "digest": pushed.revision.digest if pushed else None,
+                "method": report.method,
+                "weights": list(report.weights),
                 "modules": report.modules,
                 "rank": report.rank,
                 "error": report.error,
@@ -133,6 +134,8 @@ def _tell(session: Session, report: MergeReport, where: str, pushed: PushedRevis
         return
     output.fields(
         [
+            ("method", report.method),
+            ("weights", ", ".join(f"{weight:g}" for weight in report.weights)),
             ("modules", output.count(report.modules)),
             ("rank", str(report.rank)),
             ("error of ΔW", f"{report.error:.4f}" if report.error else "none: nothing was cut"),

@@ -1,12 +1,12 @@
 """Draw a rate–distortion curve: what an adapter costs and loses, beside the least that is possible.
 
-The only place that imports matplotlib, which is the extra `plot`.
+The only place that imports matplotlib, which is the extra `plot`; `write_figure` is for others.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from compress.reports import bounded_bits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from compress.inspected import Inspected
     from compress.reports import LayerReport
@@ -46,7 +47,7 @@ def draw(picture: Path, found: Inspected, *, path: Path, against: Path | None, t
         SourceError: an adapter is not valid.
         TernError: a `.tern` is not valid.
     """
-    _require_matplotlib()
+    require_matplotlib()
     compressed = bool(found.part_bytes)
     original = against if against is not None else None if compressed else path
     points = _points(found, path, against) if compressed else ()
@@ -55,7 +56,12 @@ def draw(picture: Path, found: Inspected, *, path: Path, against: Path | None, t
     _write(picture, line, points, labels=(title, "measured" if measured else "as recorded"))
 
 
-def _require_matplotlib() -> None:
+def require_matplotlib() -> None:
+    """Refuse to draw without matplotlib.
+
+    Raises:
+        OptionError: it is not installed.
+    """
     if importlib.util.find_spec("matplotlib") is None:
         raise OptionError(
             "drawing needs a package that is not installed",
@@ -104,13 +110,26 @@ def _write(
     *,
     labels: tuple[str, str],
 ) -> None:
+    write_figure(
+        picture, lambda figure: _fill(figure.add_subplot(), line, points, labels), inches=_INCHES
+    )
+
+
+def write_figure(
+    picture: Path, fill: Callable[[Figure], None], *, inches: tuple[float, float]
+) -> None:
+    """Write a figure of a width and a height, once it is filled.
+
+    Raises:
+        DestinationError: the picture cannot be written.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     # Texts stay texts in an svg, and the same curve is the same file.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "adapters"}):
-        figure = Figure(figsize=_INCHES, layout="constrained")
-        _fill(figure.add_subplot(), line, points, labels)
+        figure = Figure(figsize=inches, layout="constrained")
+        fill(figure)
         try:
             figure.savefig(picture, dpi=_RESOLUTION, metadata=_metadata(picture))
         except OSError as error:

@@ -206,8 +206,9 @@ def _compress(walk: Tour, name: str, target: str) -> None:
 
 
 def _merge(walk: Tour, names: tuple[str, ...], target: str) -> None:
-    from api.workflows.compress import fetch_origin, merge_and_push
-    from merge import Recipe, WeightedAdapter, merge_adapters
+    from api.workflows.compress import fetch_origin
+    from api.workflows.merge import MergeInput, combine, publish
+    from merge import Recipe
 
     place = walk.place / "merged"
     with _timed() as clock:
@@ -220,17 +221,15 @@ def _merge(walk: Tour, names: tuple[str, ...], target: str) -> None:
             )
             for name in names
         ]
-        inputs = [
-            WeightedAdapter(origin.path, weight)
-            for origin, weight in zip(origins, WEIGHTS, strict=True)
-        ]
-        report = merge_adapters(inputs, place, Recipe())
-        pushed = merge_and_push(
+        inputs = [MergeInput(o, weight) for o, weight in zip(origins, WEIGHTS, strict=True)]
+        recipe = Recipe()
+        report = combine(inputs, place, recipe, client=walk.client)
+        pushed = publish(
             walk.client,
             place,
             _reference(target),
-            origins=list(zip(origins, WEIGHTS, strict=True)),
-            parameters={"method": "linear"},
+            inputs=list(zip(origins, report.weights, strict=True)),
+            recipe=recipe,
         )
     output.message(f"merged      {target}@{output.short(pushed.revision.digest)}")
     size = _weights(place)

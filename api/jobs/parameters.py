@@ -70,24 +70,34 @@ class CompressIn(RequestBody):
 
 
 class MergeIn(RequestBody):
-    """Merge adapters into one and publish it.
+    """Merge adapters into one and publish it; see `merge.Recipe`.
 
     Attributes:
         sources: the revisions to merge.
-        weights: one for each; else equal shares.
+        weights: one for each; else the method's usual ones.
         target: adapter and branch to publish it as.
-        method: how.
-        rank: rank of the result; None keeps all of ΔW.
+        method: how; `adapters merge --list` shows all.
+        options: what the method is told, by name.
+        rank: rank of the result; None leaves it to the method.
+        energy: or the share of ‖ΔW‖² to keep.
         heads: what becomes of classifier heads.
+        dtype: how the result is stored; None is as the sources are.
+        same_base: why base models of different names are one.
         message: what to note on the published revision.
     """
 
     sources: Annotated[list[Name], Field(min_length=1, max_length=256)]
     target: Name
     weights: list[float] | None = None
-    method: Literal["linear"] = "linear"
+    method: Annotated[Line, Field(max_length=60)] = "linear"
+    options: Annotated[dict[Name, int | float | Line], Field(max_length=20)] = Field(
+        default_factory=dict
+    )
     rank: Annotated[int | None, Field(ge=1)] = None
-    heads: Literal["average", "first"] = "average"
+    energy: Annotated[float | None, Field(gt=0, le=1)] = None
+    heads: Literal["average", "first", "none"] = "average"
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    same_base: Line = ""
     message: Prose = ""
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from api.hub.rights import demand
 from api.jobs.errors import JobRequestError
-from api.jobs.methods import method_of
+from api.jobs.methods import method_of, recipe_of
 from api.jobs.parameters import CompressIn, EvaluateIn, GcIn, MergeIn, NoopIn, VerifyIn
 from api.schemas_requests import RequestBody
 from registry.catalog.errors import AdapterNotFoundError
@@ -171,6 +171,7 @@ def plan_merge(asked: MergeIn, asking: Asking) -> Plan:
             expected=f"{len(asked.sources)} weights",
             actual=str(len(asked.weights)),
         )
+    recipe_of(asked)  # refuses what the method does not take, now and not in an hour
     sources = [asking.source(text) for text in asked.sources]
     target = asking.target(asked.target)
     frozen = asked.model_copy(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from api.jobs.context import JobContext
-from api.jobs.methods import method_of
+from api.jobs.methods import method_of, recipe_of
 from api.jobs.parameters import CompressIn, EvaluateIn, GcIn, MergeIn, NoopIn, VerifyIn
 from api.settings import visible_gpus
 from registry.collect import DEFAULT_GRACE_S
@@ -46,26 +47,25 @@ def compress(asked: CompressIn, context: JobContext) -> JsonObject:
 
 def merge(asked: MergeIn, context: JobContext) -> JsonObject:
     """Merge adapters and publish the result."""
-    from api.workflows.compress import merge_and_push  # noqa: PLC0415 - NumPy
-    from merge import HeadPolicy, Recipe, WeightedAdapter, merge_adapters  # noqa: PLC0415
+    from api.workflows.merge import MergeInput, combine, publish  # noqa: PLC0415 - NumPy
 
-    shares = asked.weights or [1 / len(asked.sources)] * len(asked.sources)
+    recipe = recipe_of(asked)
+    weights: Sequence[float | None] = asked.weights or [None] * len(asked.sources)
     with context.client() as client:
         origins = [_origin(client, text, context, n) for n, text in enumerate(asked.sources)]
-        pairs = list(zip(origins, shares, strict=True))
-        inputs = [WeightedAdapter(origin.path, share) for origin, share in pairs]
+        inputs = [MergeInput(origin, w) for origin, w in zip(origins, weights, strict=True)]
         place = context.folder / "merged"
-        recipe = Recipe(rank=asked.rank, heads=HeadPolicy(asked.heads))
-        report = merge_adapters(inputs, place, recipe)
-        pushed = merge_and_push(
+        report = combine(inputs, place, recipe, client=client, progress=context)
+        pushed = publish(
             client,
             place,
             Reference.parse(asked.target),
-            origins=pairs,
-            parameters={"method": asked.method, "rank": asked.rank, "heads": asked.heads},
+            inputs=list(zip(origins, report.weights, strict=True)),
+            recipe=recipe,
             message=asked.message,
         )
-    return {**asdict(report), "digest": pushed.revision.digest}
+    told = {**asdict(report), "weights": list(report.weights)}
+    return {**told, "digest": pushed.revision.digest}
 
 
 def evaluate(asked: EvaluateIn, context: JobContext) -> JsonObject:

@@ -1,9 +1,9 @@
-"""Compress or merge adapters and publish the result with its lineage."""
+"""Compress adapters and publish the result with its lineage."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -148,28 +148,6 @@ def compress_and_push(
     return report, pushed
 
 
-def merge_and_push(
-    client: HubClient,
-    folder: Path,
-    target: Reference,
-    *,
-    origins: Sequence[tuple[Origin, float]],
-    parameters: dict[str, Scalar],
-    message: str = "",
-) -> PushedRevision:
-    """Push a merged folder with an edge for each input that is a revision.
-
-    Raises:
-        HubError: the hub refuses the result.
-    """
-    edges = tuple(
-        _edge(Operation.MERGED_FROM, origin.revision, parameters, weight=weight)
-        for origin, weight in origins
-        if origin.revision is not None
-    )
-    return push(client, folder, target, options=PushOptions(message=message, lineage=edges))
-
-
 def _place(source: Path, folder: Path) -> Path:
     """Return where to compress to: a folder for a folder with all its files, a file for a file."""
     if source.is_dir():
@@ -239,15 +217,12 @@ def _edge(
     operation: Operation,
     revision: RevisionBody,
     parameters: dict[str, Scalar],
-    *,
-    weight: float | None = None,
 ) -> LineageEdge:
     return LineageEdge(
         operation,
         AdapterName.parse(revision.manifest.adapter),
         Digest.parse(revision.digest),
-        weight,
-        parameters,
+        parameters=parameters,
     )
 
 

@@ -10,25 +10,27 @@ import numpy as np
 from compress.dtypes import Array
 from merge.delta_space import Delta, Truncated
 from merge.factors import Factors
-from merge.methods import METHODS, Space
+from merge.method import Space
+from merge.methods import METHODS
 from merge.recipe import Recipe
 
 SHAPE = (12, 9)
 #: Depend on how ΔW is factored, and say so.
 ON_FACTORS = sorted(name for name, row in METHODS.items() if row.space is Space.FACTORS)
 ON_DELTA = sorted(set(METHODS) - set(ON_FACTORS))
+_IN_BOTH = (
+    "linear",
+    "ties",
+    "dare_linear",
+    "dare_ties",
+    "della",
+    "breadcrumbs",
+    "magnitude_prune",
+)
+_IN_CORE = ("slerp", "multislerp", "karcher", "tsv", "iso", "wudi")
 IN_SPACES = [
-    (name, {"inner": inner})
-    for name in ("core", "knots")
-    for inner in (
-        "linear",
-        "ties",
-        "dare_linear",
-        "dare_ties",
-        "della",
-        "breadcrumbs",
-        "magnitude_prune",
-    )
+    *(("knots", {"inner": inner}) for inner in _IN_BOTH),
+    *(("core", {"inner": inner}) for inner in (*_IN_BOTH, *_IN_CORE)),
 ]
 #: Every ΔW method, and those of other spaces with all that they can do there.
 VARIANTS: list[tuple[str, dict[str, Any]]] = [

@@ -77,7 +77,7 @@ def test_adapters_without_a_common_module(tmp_path: Path, name: str) -> None:
     found = dense(tmp_path / "out")
     if (
         name not in {"model_stock", "ema", "iso", "core", "knots"}
-        and "density" not in METHODS[name].takes
+        and "density" not in METHODS[name].options
     ):
         share = found.ravel() @ dense(one).ravel() / np.sum(dense(one) ** 2)
         np.testing.assert_allclose(found, share * dense(one), rtol=1e-4, atol=1e-6)

@@ -1,0 +1,182 @@
+"""Merge adapters, wherever they are, and publish the result with its lineage."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from api.client import HubClient
+from api.remote.errors import HubError
+from api.remote.progress import SILENT, Progress
+from api.workflows.compress import Origin
+from api.workflows.push import PushedRevision, PushOptions, push
+from compress.adapter import CONFIG_NAME
+from compress.decode import decompress
+from compress.places import find_tern, tern_files
+from merge import MergedModule, MergeReport, Recipe, WeightedAdapter, merge_adapters
+from registry.base_names import base_key_if_named
+from registry.digest import Digest
+from registry.manifest import LineageEdge, Operation
+from registry.refs import AdapterName, Reference
+
+_LONE_SUFFIX = ".tern"
+
+
+@dataclass(frozen=True, slots=True)
+class MergeInput:
+    """Be one input of a merge.
+
+    Attributes:
+        origin: where it lies, and the revision that it holds, if it holds one.
+        weight: its weight, or None for the method's usual one.
+    """
+
+    origin: Origin
+    weight: float | None = None
+
+
+def combine(
+    inputs: Sequence[MergeInput],
+    destination: Path,
+    recipe: Recipe,
+    *,
+    client: HubClient | None = None,
+    progress: Progress = SILENT,
+    observe: Callable[[MergedModule], None] | None = None,
+) -> MergeReport:
+    """Merge adapters into a local folder; compressed ones are decoded first.
+
+    Args:
+        inputs: adapters and weights.
+        destination: a new or empty folder.
+        recipe: how.
+        client: a hub that may know two names to be one base model.
+        progress: who is told.
+        observe: is shown every module.
+
+    Raises:
+        MergeError: the recipe or the adapters do not fit.
+        CompressError: an input or the destination is not acceptable.
+    """
+    with ExitStack() as stack:
+        paths = [stack.enter_context(_decoded(item.origin.path)) for item in inputs]
+        bases = base_names([item.origin for item in inputs], client)
+        adapters = [
+            WeightedAdapter(path, item.weight, base)
+            for path, item, base in zip(paths, inputs, bases, strict=True)
+        ]
+        size_bytes = sum(_weight_bytes(path) for path in paths)
+        advance = stack.enter_context(progress.task("merging", size_bytes))
+        shown = 0
+
+        def told(done: int, total: int) -> None:
+            nonlocal shown
+            reached = size_bytes * done // total
+            advance(reached - shown)
+            shown = reached
+
+        return merge_adapters(adapters, destination, recipe, progress=told, observe=observe)
+
+
+def publish(
+    client: HubClient,
+    folder: Path,
+    target: Reference,
+    *,
+    inputs: Sequence[tuple[Origin, float]],
+    recipe: Recipe,
+    message: str = "",
+) -> PushedRevision:
+    """Push a merged folder with an edge for each input that is a revision.
+
+    Args:
+        client: the hub.
+        folder: what `combine` wrote.
+        target: adapter and branch.
+        inputs: what it was made from, with the weights that were used.
+        recipe: how it was made.
+        message: what to note on the revision.
+
+    Raises:
+        HubError: the hub refuses the result.
+    """
+    parameters = recipe.to_parameters()
+    edges = tuple(
+        LineageEdge(
+            Operation.MERGED_FROM,
+            AdapterName.parse(origin.revision.manifest.adapter),
+            Digest.parse(origin.revision.digest),
+            weight,
+            parameters,
+        )
+        for origin, weight in inputs
+        if origin.revision is not None
+    )
+    return push(client, folder, target, options=PushOptions(message=message, lineage=edges))
+
+
+def base_names(origins: Sequence[Origin], client: HubClient | None) -> list[str | None]:
+    """Say what each adapter's base model is known as: by the hub, if it can be asked, or itself.
+
+    The hub is asked only where the spellings differ.
+    """
+    names = [_base_of(origin) for origin in origins]
+    keys = {base_key_if_named(name) for name in names} - {None}
+    if client is None or len(keys) < 2:
+        return names
+    return [_on_hub(client, name) if name else name for name in names]
+
+
+def chain(client: HubClient, reference: Reference, count: int) -> list[Reference]:
+    """List the last revisions of a branch, oldest first, for an average over them.
+
+    Raises:
+        HubError: there is no such branch.
+    """
+    found = list(client.log(reference, limit=count))
+    return [
+        Reference(reference.adapter, digest=Digest.parse(revision.digest))
+        for revision in reversed(found)
+    ]
+
+
+def _base_of(origin: Origin) -> str | None:
+    if origin.revision is not None:
+        return origin.revision.manifest.base_model
+    try:
+        told = json.loads((origin.path / CONFIG_NAME).read_bytes())
+    except (OSError, ValueError):
+        return None
+    name = told.get("base_model_name_or_path") if isinstance(told, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _on_hub(client: HubClient, name: str) -> str:
+    try:
+        return client.base_model(name).name
+    except HubError as error:
+        if error.status == 404:
+            return name
+        raise
+
+
+@contextmanager
+def _decoded(path: Path) -> Iterator[Path]:
+    """Give a PEFT folder; a `.tern` is decoded into a temporary one."""
+    compressed = path.suffix == _LONE_SUFFIX or (path.is_dir() and tern_files(path))
+    if not compressed:
+        yield path
+        return
+    tern = find_tern(path)
+    with tempfile.TemporaryDirectory(prefix="adapters-") as name:
+        folder = Path(name) / (path.stem if path.is_file() else path.name)
+        decompress(tern, folder)
+        yield folder
+
+
+def _weight_bytes(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.glob("*.safetensors"))
