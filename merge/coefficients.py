@@ -61,13 +61,14 @@ def slerp(gram: Array, weights: Array, options: Options) -> Array:
 
 
 def multislerp(gram: Array, weights: Array, options: Options) -> Array:
-    """Interpolate several in the tangent space at their mean direction, and go back.
+    """Take the mean of the directions, brought back to the sphere, with the mean of the lengths.
 
-    One step of what `karcher` repeats; the length is the weighted mean of the lengths (mergekit's
-    ``multislerp``). For two inputs of equal weights it is `slerp`.
+    mergekit's ``multislerp`` goes on to average in the tangent space at that mean; but there the
+    orthogonal projections sum to 0 by the choice of the point. For two inputs of equal weights and
+    lengths it is `slerp`.
     """
     del options
-    return _on_sphere(gram, _shares(weights, "multislerp"), steps=1)
+    return _on_sphere(gram, _shares(weights, "multislerp"), steps=0)
 
 
 def karcher(gram: Array, weights: Array, options: Options) -> Array:
@@ -113,13 +114,13 @@ def _on_sphere(gram: Array, shares: Array, *, steps: int) -> Array:
     for _ in range(steps):
         towards = np.clip(cosines @ mean, -1, 1)
         angles = np.arccos(towards)
-        pull = own * (angles / np.where(angles > 0, np.sin(angles), 1) if steps > 1 else 1.0)
+        pull = own * angles / np.where(angles > 0, np.sin(angles), 1)
         tangent = pull - float(pull @ towards) * mean
         length = math.sqrt(max(float(tangent @ cosines @ tangent), 0.0))
         if length < _KARCHER_TOLERANCE:
             break
         mean = math.cos(length) * mean + math.sin(length) / length * tangent
-        mean = _unit(mean, cosines) if steps > 1 else mean
+        mean = _unit(mean, cosines)
     found[there] = mean / norms[there] * float(shares @ norms)
     return found
 

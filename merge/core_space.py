@@ -71,9 +71,15 @@ def _axes(stack: Array) -> tuple[Array, Array]:
     """Give singular vectors [d, p] of a stack [d, R], and the stack in them [p, R]."""
     u, s, vt = np.linalg.svd(stack, full_matrices=False)
     keep = numerical_rank(s)
-    largest = np.abs(u[:, :keep]).argmax(axis=0)
-    signs = np.where(u[largest, np.arange(keep)] < 0, -1.0, 1.0)
+    signs = upright(u[:, :keep])
     return u[:, :keep] * signs, (signs * s[:keep])[:, None] * vt[:keep]
+
+
+def upright(axes: Array) -> Array:
+    """Give the sign of the largest entry of each axis [d, k], ±1: an SVD leaves it open."""
+    largest = np.abs(axes).argmax(axis=0)
+    signs: Array = np.where(axes[largest, np.arange(axes.shape[1])] < 0, -1.0, 1.0)
+    return signs
 
 
 def _space(u: Array, vt: Array, in_u: Array, in_v: Array, deltas: Sequence[Delta]) -> CoreSpace:

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from compress.dtypes import Array
 from merge import coefficients, factor_space
-from merge.delta_space import ALL, Delta, Target, Truncated, gram, reduce, weighted_sum
+from merge.delta_space import (
+    ALL,
+    Delta,
+    SvdForm,
+    Target,
+    Truncated,
+    cut,
+    gram,
+    reduce,
+    svd_form,
+    weighted_sum,
+)
 from merge.entries import RULES, Merged, Product
 from merge.errors import MergeOptionError
 from merge.factors import Factors
@@ -47,7 +56,7 @@ def plain(
     )
 
 
-def in_whole(define: Callable[[Sequence[Delta]], Delta]) -> MergeModule:
+def in_whole(define: Callable[[Sequence[Delta]], Delta | SvdForm]) -> MergeModule:
     """Make a method of a function of the wᵢ · ΔWᵢ."""
 
     def merge(
@@ -55,18 +64,20 @@ def in_whole(define: Callable[[Sequence[Delta]], Delta]) -> MergeModule:
     ) -> Truncated:
         del options
         deltas = [own.delta.times(float(w)) for w, own in zip(weights, factors, strict=True)]
-        return reduce(define(deltas), target)
+        return _reduced(define(deltas), target)
 
     return merge
 
 
-def with_weights(define: Callable[[Sequence[Delta], Array, Options], Delta]) -> MergeModule:
+def with_weights(
+    define: Callable[[Sequence[Delta], Array, Options], Delta | SvdForm],
+) -> MergeModule:
     """Make a method of a function of the ΔWᵢ and their weights."""
 
     def merge(
         factors: Sequence[Factors], weights: Array, options: Options, target: Target
     ) -> Truncated:
-        return reduce(define([own.delta for own in factors], weights, options), target)
+        return _reduced(define([own.delta for own in factors], weights, options), target)
 
     return merge
 
@@ -80,8 +91,8 @@ def by_entries(inner: Inner) -> MergeModule:
         there = [n for n, own in enumerate(factors) if own.rank]
         deltas = [factors[n].delta for n in there]
         merged = Merged([Product(own) for own in deltas], weights[there], RULES[inner], options)
-        rows, _ = np.linalg.qr(np.concatenate([own.a for own in deltas]).T)
-        return factorise(merged, target, rows.T, seed=options.seed)
+        total = weighted_sum(list(zip(weights[there].tolist(), deltas, strict=True)))
+        return factorise(merged, target, svd_form(total).vt, seed=options.seed)
 
     return merge
 
@@ -116,3 +127,7 @@ def units(
     deltas = [own.delta.times(float(w)) for w, own in zip(weights, factors, strict=True)]
     clusters = target.rank or max(own.rank for own in deltas)
     return reduce(lego(deltas, clusters), ALL)
+
+
+def _reduced(found: Delta | SvdForm, target: Target) -> Truncated:
+    return cut(found, target) if isinstance(found, SvdForm) else reduce(found, target)

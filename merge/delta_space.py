@@ -188,7 +188,16 @@ def reduce(delta: Delta, target: Target) -> Truncated:
     if target == ALL or not delta.rank:
         energy = inner(delta, delta)
         return Truncated(delta, energy, 0.0)
-    form = svd_form(delta, tolerance=0.0)
+    return cut(svd_form(delta, tolerance=0.0), target)
+
+
+def cut(form: SvdForm, target: Target) -> Truncated:
+    """Keep as many of the first directions as a target asks for.
+
+    Args:
+        form: of the ΔW to reduce. Where singular values are equal its order decides.
+        target: the rank or the share of ‖ΔW‖² to keep.
+    """
     energy = float(form.s @ form.s)
     keep = target.count(form.s, energy)
     return Truncated(balanced(form, keep), energy, float(form.s[keep:] @ form.s[keep:]))

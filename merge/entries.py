@@ -8,14 +8,15 @@ holds one block of rows of every input, and at most one merged matrix of `KEPT_B
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from compress.dtypes import Array
-from merge import sparsifiers
-from merge.delta_space import Delta
+from merge import probes, sparsifiers
+from merge.delta_space import Delta, inner
 from merge.options import Inner, Options
 from merge.sparsifiers import Matrix, Rows, Sparsifier
 
@@ -28,30 +29,31 @@ KEPT_BYTES = 64 << 20
 Election = Callable[[Sequence[Array], Array], Array]
 
 
-@dataclass(frozen=True, slots=True)
 class Product:
     """Be the matrix B A, multiplied out a few rows at a time in float32.
 
     Attributes:
-        delta: B and A.
+        shape: d_out and d_in.
     """
 
-    delta: Delta
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Return d_out and d_in."""
-        return self.delta.shape
+    def __init__(self, delta: Delta) -> None:
+        self.shape = delta.shape
+        self._delta = delta
+        self._a = delta.a.astype(np.float32)
+        self._b = delta.b.astype(np.float32)
 
     def rows(self, part: Rows) -> Array:
         """Give some rows of B A."""
-        left = self.delta.b[part].astype(np.float32)
-        product: Array = left @ self.delta.a.astype(np.float32)
+        product: Array = self._b[part] @ self._a
         return product
 
     def fingerprint(self) -> bytes:
-        """Give the bytes of both factors."""
-        return self.delta.a.tobytes() + self.delta.b.tobytes()
+        """Give bytes that B A determines, however it is factored."""
+        delta = self._delta
+        left = probes.signs(self.shape[0], 0) @ delta.b
+        right = probes.signs(self.shape[1], 1) @ delta.a.T
+        size = math.sqrt(max(inner(delta, delta), 0.0))
+        return probes.fingerprint(size, np.sum(left * right, axis=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,10 @@ class Whole:
         return self.values[part].copy()
 
     def fingerprint(self) -> bytes:
-        """Give the bytes of the matrix."""
-        return self.values.tobytes()
+        """Give bytes that the matrix determines, up to rounding."""
+        left = probes.signs(self.shape[0], 0) @ self.values
+        forms = np.sum(left * probes.signs(self.shape[1], 1), axis=1)
+        return probes.fingerprint(float(np.linalg.norm(self.values)), forms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,10 +83,14 @@ class Expert:
         self._refuse_what_is_not_linear(unread_patterns(source.settings))
 
     def factors(self, name: str) -> Factors:
-        """Read one module's factors and scale; further axes are flattened."""
+        """Read one module's factors and scale; further axes are flattened.
+
+        Raises:
+            IncompatibleError: a value is not a finite number.
+        """
         module = self.modules[name]
-        a = self.tensor(module.a).reshape(module.rank, -1)
-        b = self.tensor(module.b).reshape(-1, module.rank)
+        a = self._finite(module.a).reshape(module.rank, -1)
+        b = self._finite(module.b).reshape(-1, module.rank)
         trits = self._weights.ternary(module.a), self._weights.ternary(module.b)
         ternary = (trits[0], trits[1]) if trits[0] is not None and trits[1] is not None else None
         return Factors(a, b, module.scale, ternary)
@@ -99,6 +103,18 @@ class Expert:
         """Read a tensor as float64, in its shape."""
         values = widen(self._weights.read(name)).astype(np.float64)
         return values.reshape(self._weights.info(name).shape)
+
+    def _finite(self, name: str) -> Array:
+        values = self.tensor(name)
+        if not np.isfinite(values).all():
+            odd = values[~np.isfinite(values)]
+            raise self._refusal(
+                f"holds {odd.size} values in {name} that are not finite numbers",
+                name,
+                "finite numbers",
+                float(odd[0]),
+            )
+        return values
 
     def shapes(self, module: LoraModule) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Give the shapes of A and B without their rank: what must agree between adapters."""

@@ -2,7 +2,7 @@
 
 Small matrices are decomposed whole, through the Gram matrix of their shorter side. Large ones by
 subspace iteration with Rayleigh–Ritz steps (Halko, Martinsson and Tropp, arXiv 0909.4061,
-algorithm 4.4), which starts at the rows that the inputs span, where nearly all of a merge lies,
+algorithm 4.4), which starts at the strongest rows of Σ wᵢ ΔWᵢ, where most of a merge lies,
 and ends when the share of ‖ΔW‖² that it holds no longer grows.
 """
 

@@ -45,7 +45,7 @@ _ROWS = (
            reach=_LARGEST),
     Method("slerp", "along the great circle", "Shoemake 1985", by_coefficients(coefficients.slerp),
            _SHARES, inputs=_TWO),
-    Method("multislerp", "in the tangent space at the mean", "mergekit",
+    Method("multislerp", "mean of directions, on the sphere", "mergekit",
            by_coefficients(coefficients.multislerp), _SHARES),
     Method("karcher", "Riemannian mean of directions", "Karcher 1977",
            by_coefficients(coefficients.karcher), _SHARES),

@@ -106,8 +106,10 @@ class Recipe:
             MergeOptionError: something is out of range, or the method does not take it.
         """
         row, count = self.row, len(weights)
-        _ = self.settled
+        options = self.settled
         _require_inputs(row, count)
+        if "inner" in row.options:
+            _require_inputs(METHODS[options.inner], count)
         for name in ("rank", "energy"):
             if getattr(self, name) is not None and name not in row.reducible:
                 raise MergeOptionError(

@@ -13,14 +13,14 @@ import numpy as np
 
 from compress.dtypes import Array
 from merge import coefficients, spectral
-from merge.core_space import canonical_core_space, core_space
-from merge.delta_space import Delta, gram, numerical_rank, weighted_sum
+from merge.core_space import canonical_core_space, core_space, upright
+from merge.delta_space import Delta, SvdForm, gram, numerical_rank, weighted_sum
 from merge.entries import RULES, Merged, Product, merge_arrays
 from merge.options import Inner, Options
 from merge.wudi import wudi
 
 #: Merges ΔW with weights.
-Whole = Callable[[Sequence[Delta], Array, Options], Delta]
+Whole = Callable[[Sequence[Delta], Array, Options], Delta | SvdForm]
 
 
 def _by(find: coefficients.Coefficients) -> Whole:
@@ -31,8 +31,8 @@ def _by(find: coefficients.Coefficients) -> Whole:
     return merge
 
 
-def _times(define: Callable[[Sequence[Delta]], Delta]) -> Whole:
-    def merge(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta:
+def _times(define: Callable[[Sequence[Delta]], Delta | SvdForm]) -> Whole:
+    def merge(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta | SvdForm:
         del options
         return define([own.times(float(w)) for own, w in zip(deltas, weights, strict=True)])
 
@@ -51,7 +51,7 @@ WHOLE: Mapping[Inner, Whole] = {
 }
 
 
-def core(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta:
+def core(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta | SvdForm:
     """Merge the cores Mᵢ of ΔWᵢ = U Mᵢ Vᵀ in canonical axes (Core Space, arXiv 2509.17786)."""
     space = canonical_core_space(deltas)
     if not space.cores.size:
@@ -60,6 +60,8 @@ def core(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta:
         return space.lift(merge_arrays(list(space.cores), weights, RULES[options.inner], options))
     small = [Delta(np.eye(own.shape[1]), own) for own in space.cores]
     merged = WHOLE[options.inner](small, weights, options)
+    if isinstance(merged, SvdForm):
+        return SvdForm(space.u @ merged.u, merged.s, merged.vt @ space.vt)
     return space.lift_product(merged.b, merged.a)
 
 
@@ -75,7 +77,7 @@ def knots(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta:
     keep = numerical_rank(s)
     if not keep:
         return deltas[0]
-    axes = u[:, :keep]
+    axes = u[:, :keep] * upright(space.u @ u[:, :keep])
     tasks = [Product(Delta(space.vt, axes.T @ own)) for own in space.cores]
     merged = Merged(tasks, weights, RULES[options.inner], options)
     return Delta(merged.whole().astype(np.float64), space.u @ axes)

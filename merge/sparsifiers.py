@@ -19,6 +19,8 @@ from compress.dtypes import Array
 from merge.options import Options
 
 Rows = slice
+#: float32 numbers of one block of Philox: 256 bits.
+_DRAWN_TOGETHER = 8
 
 
 class Matrix(Protocol):
@@ -34,7 +36,7 @@ class Matrix(Protocol):
         ...
 
     def fingerprint(self) -> bytes:
-        """Give bytes that tell this matrix from others."""
+        """Give bytes that tell this matrix from others, the same for the same entries."""
         ...
 
 
@@ -99,15 +101,14 @@ def della(matrix: Matrix, parts: list[Rows], options: Options) -> Sparse:
         return matrix.rows
     root = _root(matrix, options)
     columns = matrix.shape[1]
-    low = options.density - options.epsilon
-    step = 2 * options.epsilon / max(1, columns - 1)
+    chance = np.linspace(-options.epsilon, options.epsilon, columns) if columns > 1 else np.zeros(1)
 
     def sparse(part: Rows) -> Array:
         values = matrix.rows(part)
         order = np.argsort(np.abs(values), axis=1, kind="stable")
         chances = np.empty(values.shape, values.dtype)
-        steps = np.arange(columns, dtype=values.dtype) * step + low
-        np.put_along_axis(chances, order, np.broadcast_to(steps, values.shape), axis=1)
+        rising = (options.density + chance).astype(values.dtype)
+        np.put_along_axis(chances, order, np.broadcast_to(rising, values.shape), axis=1)
         values *= _draws(root, part, values) < chances
         values /= chances
         return values
@@ -120,15 +121,16 @@ def _window(matrix: Matrix, parts: list[Rows], low: int, high: int) -> Sparse:
     count = _count(matrix)
     if low <= 0 and high >= count:
         return matrix.rows
-    lower = _Edge(matrix, parts, low)
+    lower = _Edge(matrix, parts, low) if low > 0 else None
     upper = _Edge(matrix, parts, high) if high < count else None
 
     def sparse(part: Rows) -> Array:
         values = matrix.rows(part)
-        kept = lower.above(values, part)
-        if upper is not None:
-            kept &= ~upper.above(values, part)
-        values *= kept
+        dropped = upper.above(values, part) if upper is not None else None
+        if lower is not None:
+            values *= lower.above(values, part)
+        if dropped is not None:
+            values *= ~dropped
         return values
 
     return sparse
@@ -142,7 +144,6 @@ class _Edge:
             return (matrix.rows(part).ravel() for part in parts)
 
         found = sparsify.survey(chunks, rank)
-        self._rank = rank
         self._bits = found.threshold_bits
         #: How many of those on the threshold belong below.
         self._below = rank - (found.count - found.above - found.ties)
@@ -156,8 +157,6 @@ class _Edge:
 
     def above(self, values: Array, part: Rows) -> Array:
         """Give bool of the shape of some rows: what lies above the edge."""
-        if not self._rank:
-            return np.ones(values.shape, np.bool_)
         above: Array = sparsify.magnitude_bits(values) > self._bits
         if self._split:
             left = max(0, self._below - self._before[part.start])
@@ -181,6 +180,13 @@ def _root(matrix: Matrix, options: Options) -> int:
 
 
 def _draws(root: int, part: Rows, values: Array) -> Array:
-    """Draw float32 [rows, columns] in [0, 1) that depend on the seed and the place alone."""
-    stream = np.random.Generator(np.random.Philox(key=[root, part.start]))
-    return stream.random(values.shape, np.float32)
+    """Draw float32 [rows, columns] in [0, 1) that depend on the root and the place alone.
+
+    Philox counts blocks of eight such numbers; each row begins at a block of its own, so that it
+    does not matter in how many pieces a matrix is seen.
+    """
+    rows, columns = values.shape
+    blocks = -(-columns // _DRAWN_TOGETHER)
+    stream = np.random.Generator(np.random.Philox(key=root, counter=part.start * blocks))
+    drawn: Array = stream.random((rows, blocks * _DRAWN_TOGETHER), np.float32)[:, :columns]
+    return drawn

@@ -14,19 +14,23 @@ import numpy as np
 
 from compress.dtypes import Array
 from merge.core_space import core_space
-from merge.delta_space import Delta, numerical_rank
+from merge.delta_space import Delta, SvdForm, numerical_rank
 
 
 def tsv(deltas: Sequence[Delta]) -> Delta:
     """Merge with TSV-M (arXiv 2412.00081, section 4): singular vectors orthogonal across tasks.
 
     Of each ΔWᵢ = Uᵢ Sᵢ Vᵢᵀ the first k = min(rankᵢ, min(d)/n) triples are kept (the paper has
-    min(d)/n); U⊥ = P Qᵀ of the SVD of [U₁ | … | Uₙ], V⊥ likewise; ΔW = U⊥ diag(S) V⊥ᵀ.
+    min(d)/n), where n counts those that are not 0; U⊥ = P Qᵀ of the SVD of [U₁ | … | Uₙ], V⊥
+    likewise; ΔW = U⊥ diag(S) V⊥ᵀ.
     """
     space = core_space(deltas)
-    most = max(1, min(deltas[0].shape) // len(deltas))
+    cores = [core for core in space.cores if core.any()]
+    if not cores:
+        return deltas[0].times(0.0)
+    most = max(1, min(deltas[0].shape) // len(cores))
     lefts, sizes, rights = [], [], []
-    for core in space.cores:
+    for core in cores:
         u, s, vt = np.linalg.svd(core, full_matrices=False)
         keep = min(numerical_rank(s), most)
         lefts.append(u[:, :keep])
@@ -37,23 +41,22 @@ def tsv(deltas: Sequence[Delta]) -> Delta:
     return space.lift_product(left * np.concatenate(sizes), right.T)
 
 
-def iso(deltas: Sequence[Delta]) -> Delta:
+def iso(deltas: Sequence[Delta]) -> SvdForm:
     """Merge with Iso-C (arXiv 2502.04959, section 4.1): the sum, all its singular values equal.
 
     ΔW = σ̄ U Vᵀ of Σ ΔWᵢ = U S Vᵀ, where σ̄ is the mean over the numerical rank (the paper: over
-    min(d) values).
+    min(d) values). The directions stay in the order of S: which of them a reduction of the rank
+    keeps could not be told from equal values.
     """
     space = core_space(deltas)
     u, s, vt = np.linalg.svd(space.cores.sum(axis=0), full_matrices=False)
     keep = numerical_rank(s)
     mean = float(s[:keep].mean()) if keep else 0.0
-    return space.lift_product(u[:, :keep] * mean, vt[:keep])
+    return SvdForm(space.u @ u[:, :keep], np.full(keep, mean), vt[:keep] @ space.vt)
 
 
 def _polar(vectors: Array) -> Array:
     """Give the nearest matrix of orthonormal columns [d, k]; of lower rank, within that rank."""
-    if not vectors.size:
-        return vectors
     p, s, qt = np.linalg.svd(vectors, full_matrices=False)
     keep = numerical_rank(s)
     nearest: Array = p[:, :keep] @ qt[:keep]

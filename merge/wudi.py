@@ -12,12 +12,12 @@ import numpy as np
 
 from compress.dtypes import Array
 from merge.core_space import core_space
-from merge.delta_space import Delta, inner
+from merge.delta_space import RANK_TOLERANCE, Delta, inner
+from merge.errors import MergeOptionError
 from merge.options import Options
 
 #: Adam's own constants (arXiv 1412.6980).
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
-_CUTOFF = 1e-12
 
 
 def wudi(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta:
@@ -31,23 +31,48 @@ def wudi(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta:
         deltas: of one module.
         weights: float64 [n], at least 0: how much each task's disturbance counts.
         options: `ridge`, `steps` and `learning_rate`.
+
+    Raises:
+        MergeOptionError: a weight is below 0, so that the loss has no minimum.
     """
+    if (weights < 0).any():
+        raise MergeOptionError(
+            "wudi weighs losses: its weights are at least 0",
+            field="weight",
+            expected="≥ 0",
+            actual=", ".join(f"{weight:g}" for weight in weights),
+        )
     pairs = [(d, w) for d, w in zip(deltas, weights, strict=True) if d.rank and inner(d, d) > 0]
+    pairs = [(delta, weight) for delta, weight in pairs if weight]
     if not pairs:
-        return deltas[0]
+        return deltas[0].times(0.0)
     space = core_space([delta for delta, _ in pairs])
     counts = np.array(
         [w / float(np.sum(core**2)) for core, (_, w) in zip(space.cores, pairs, strict=True)]
     )
-    grams = space.cores.transpose(0, 2, 1) @ space.cores
     if options.steps:
-        return space.lift(_descend(space.cores, grams, counts, options))
-    if options.ridge:
-        sizes = options.ridge * np.trace(grams, axis1=1, axis2=2)
-        grams = grams + sizes[:, None, None] * np.eye(grams.shape[1])
-    left = np.einsum("n,nij,njk->ik", counts, space.cores, grams)
-    right = np.einsum("n,nij->ij", counts, grams)
-    return space.lift(left @ np.linalg.pinv(right, rcond=_CUTOFF, hermitian=True))
+        return space.lift(_descend(space.cores, counts, options))
+    return space.lift(_solve(space.cores, counts, options.ridge))
+
+
+def _solve(cores: Array, counts: Array, ridge: float) -> Array:
+    """Solve τ S = T by least squares, which the normal equations would lose half the digits of.
+
+    S = [√cᵢ Vᵢ Sᵢ | …] and T = [√cᵢ Uᵢ Sᵢ² | …] of τᵢ = Uᵢ Sᵢ Vᵢᵀ; a ridge adds √(cᵢ ω) I and
+    √(cᵢ ω) τᵢ.
+    """
+    u, s, vt = np.linalg.svd(cores, full_matrices=False)
+    s[s < RANK_TOLERANCE * s[:, :1]] = 0
+    roots = np.sqrt(counts)[:, None, None]
+    known = list(roots * vt.transpose(0, 2, 1) * s[:, None, :])
+    wanted = list(roots * u * np.square(s)[:, None, :])
+    if ridge:
+        sizes = np.sqrt(counts * ridge * np.sum(np.square(s), axis=1))[:, None, None]
+        known += list(sizes * np.eye(cores.shape[2]))
+        wanted += list(sizes * cores)
+    left, right = np.concatenate(known, axis=1), np.concatenate(wanted, axis=1)
+    solved, *_ = np.linalg.lstsq(left.T, right.T, rcond=RANK_TOLERANCE)
+    return np.asarray(solved.T)
 
 
 def wudi_loss(merged: Delta, deltas: Sequence[Delta]) -> float:
@@ -65,7 +90,8 @@ def wudi_loss(merged: Delta, deltas: Sequence[Delta]) -> float:
     return total
 
 
-def _descend(cores: Array, grams: Array, counts: Array, options: Options) -> Array:
+def _descend(cores: Array, counts: Array, options: Options) -> Array:
+    grams = cores.transpose(0, 2, 1) @ cores
     core: Array = cores.sum(axis=0)
     target = np.einsum("n,nij,njk->ik", counts, cores, grams)
     curvature = np.einsum("n,nij->ij", counts, grams)
