@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import ClassVar
 
-_MODULES = ("rans", "planes", "viterbi", "halves")
+_MODULES = ("rans", "planes", "viterbi", "halves", "mask_products", "mask_sums")
 #: Symbols that NumPy takes about as long for as loading takes, and as compiling takes.
 WORTH_LOADING, WORTH_COMPILING = 1 << 21, 1 << 26
 

@@ -125,10 +125,14 @@ def _module(
 
 
 def _scale(module: str, rank: int, weights: Weights, settings: LoraSettings) -> float:
-    """Give alpha/rank, or alpha/√rank for rsLoRA; 1 where nothing says what alpha is."""
     alpha_tensor = weights.tensors.get(f"{module}.alpha")
     if alpha_tensor is not None and alpha_tensor.size == 1 and alpha_tensor.dtype[0] in "FB":
         return float(weights.read(alpha_tensor.name)[0]) / rank
+    return module_scale(module, rank, settings)
+
+
+def module_scale(module: str, rank: int, settings: LoraSettings) -> float:
+    """Give alpha/rank, or alpha/√rank for rsLoRA; 1 where nothing says what alpha is."""
     key = patterns.first_match(settings.alpha_pattern, module.removeprefix("base_model.model."))
     alpha = settings.alpha if key is None else settings.alpha_pattern[key]
     if alpha is None:

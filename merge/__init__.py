@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from merge.errors import IncompatibleError, MergeError, MergeOptionError
 from merge.merging import MergedModule, MergeReport, merge_adapters
-from merge.methods import METHODS, Method
+from merge.method import Method
+from merge.methods import METHODS
 from merge.recipe import HeadPolicy, Recipe, WeightedAdapter
 
 __all__ = [

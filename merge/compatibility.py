@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from compress.adapter import SourceKind
 from merge.errors import IncompatibleError
 from merge.expert import Expert
 from registry.base_names import base_key_of
+
+_FORMATS = {SourceKind.PEFT: "a PEFT folder", SourceKind.RAW: "weights without a config"}
 
 
 def require_compatible(experts: Sequence[Expert], *, override: str = "") -> None:
@@ -25,6 +28,14 @@ def require_compatible(experts: Sequence[Expert], *, override: str = "") -> None
     seen: dict[str, Expert] = {}
     for expert in experts:
         first = experts[0]
+        if expert.kind is not first.kind:
+            raise _apart(
+                first,
+                expert,
+                field="format",
+                expected=_FORMATS[first.kind],
+                actual=_FORMATS[expert.kind],
+            )
         if not override:
             _require_same_base(first, expert)
         if bool(first.config.get("fan_in_fan_out")) != bool(expert.config.get("fan_in_fan_out")):

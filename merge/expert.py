@@ -8,7 +8,8 @@ give the same tensors another meaning.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import numpy as np
 from compress.adapter import Source, SourceKind, open_adapter
 from compress.dtypes import Array, widen
 from compress.errors import CompressError
-from compress.lora import LoraModule, find_modules
+from compress.lora import LoraModule, Role, find_modules, split_key, unread_patterns
+from compress.tensor_file import TensorInfo
 from merge.delta_space import Delta
 from merge.errors import IncompatibleError
 from merge.factors import Factors
@@ -38,12 +40,26 @@ _REFUSED = {
 }
 
 
+#: Tensors by which ΔW is not the product of two factors, whatever the config says.
+_PART_OF_A_LORA = re.compile(
+    r"\.lora_(?:A|B|E|mid|magnitude|embedding_[AB])|dora_scale|hada_|lokr_|\.diff(?:_b)?$|\.oft_"
+)
+
+
+def alpha_of(module: LoraModule) -> str:
+    """Name the tensor that holds a module's alpha in files without a config."""
+    return f"{module.name}.alpha"
+
+
 class Expert:
     """Read the parts of one LoRA adapter, a module at a time.
 
     Attributes:
         path: where it lies.
-        config: its `adapter_config.json`.
+        kind: a PEFT folder, or weights alone whose tensors tell scales (kohya, diffusers).
+        weights_name: the name of the file with the weights.
+        config: its `adapter_config.json`; empty for weights alone.
+        metadata: what the header of the weights says beside the tensors.
         modules: the adapted modules by name.
         full_tensors: names of the tensors that are no LoRA factor (heads, biases), sorted.
         base: what its base model is known as, or an empty string.
@@ -51,15 +67,18 @@ class Expert:
 
     def __init__(self, path: Path, source: Source, *, base: str | None = None) -> None:
         self.path = path
-        self.config: dict[str, Any] = json.loads(source.config)
+        self.kind = source.kind
+        self.weights_name = source.weights_name
+        self.config: dict[str, Any] = json.loads(source.config or b"{}")
+        self.metadata = source.weights.metadata
         self.base = str(self.config.get("base_model_name_or_path") or "") if base is None else base
         self._weights = source.weights
         self.modules = {
             module.name: module for module in find_modules(source.weights, source.settings)
         }
-        used = {name for module in self.modules.values() for name in (module.a, module.b)}
+        used = {name for own in self.modules.values() for name in (own.a, own.b, alpha_of(own))}
         self.full_tensors = sorted(set(source.weights.tensors) - used)
-        self._refuse_what_is_not_linear()
+        self._refuse_what_is_not_linear(unread_patterns(source.settings))
 
     def factors(self, name: str) -> Factors:
         """Read one module's factors and scale; further axes are flattened."""
@@ -94,52 +113,77 @@ class Expert:
         """Return the sha256 of its weights, in hex."""
         return self._weights.sha256()
 
-    def _refuse_what_is_not_linear(self) -> None:
-        kind = self.config.get("peft_type")
-        if kind != "LORA":
-            raise self._refusal("only LoRA adapters can be merged", "peft_type", "LORA", kind)
-        for key, reason in _REFUSED.items():
-            if self.config.get(key):
-                raise self._refusal(f"cannot be merged: {reason}", key, "not set", self.config[key])
-        start = self.config.get("init_lora_weights")
-        if isinstance(start, str) and start.lower().startswith(_BASE_CHANGING):
+    def alpha(self, name: str) -> TensorInfo | None:
+        """Describe the tensor that holds a module's alpha, if there is one."""
+        return self._weights.tensors.get(alpha_of(self.modules[name]))
+
+    def _refuse_what_is_not_linear(self, unread: Sequence[str]) -> None:
+        if self.kind is SourceKind.PEFT:
+            check_config(self.path, self.config)
+        if unread:
             raise self._refusal(
-                "cannot be merged: its initialisation changed the base weights",
-                "init_lora_weights",
-                "a plain initialisation",
-                start,
-                hint="convert it to plain LoRA when saving, as PEFT describes for it",
+                "scales modules by a pattern that cannot be read",
+                "alpha_pattern",
+                "the end of a module's name",
+                unread[0],
             )
         if not self.modules:
             raise self._refusal(
                 "holds no pair of LoRA factors", "weights", "lora_A and lora_B", "none"
             )
-        stray = [name for name in self.full_tensors if "lora_" in name]
-        if stray:
-            raise self._refusal(
-                "holds LoRA tensors that have no partner", stray[0], "pairs", stray[0]
-            )
+        for name in self.full_tensors:
+            if split_key(name)[1] is not Role.EXACT or _PART_OF_A_LORA.search(name):
+                raise self._refusal("holds LoRA tensors without a partner", name, "pairs", name)
 
     def _refusal(
-        self, message: str, field: str, expected: str, actual: object, *, hint: str = ""
+        self, message: str, field: str, expected: str, actual: object
     ) -> IncompatibleError:
-        text = repr(actual)[:80]
-        return IncompatibleError(
-            f"{self.path.name} {message}",
-            file=str(self.path),
-            field=field,
-            expected=expected,
-            actual=text,
-            hint=hint,
+        return _refusal(self.path, message, field, expected, actual)
+
+
+def check_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse an adapter whose ΔW is not the product of its two factors, by its config.
+
+    Raises:
+        IncompatibleError: it is no LoRA, or a setting gives its tensors another meaning.
+    """
+    kind = config.get("peft_type")
+    if kind != "LORA":
+        raise _refusal(path, "only LoRA adapters can be merged", "peft_type", "LORA", kind)
+    for key, reason in _REFUSED.items():
+        if config.get(key):
+            raise _refusal(path, f"cannot be merged: {reason}", key, "not set", config[key])
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(_BASE_CHANGING):
+        raise _refusal(
+            path,
+            "cannot be merged: its initialisation changed the base weights",
+            "init_lora_weights",
+            "a plain initialisation",
+            start,
+            hint="convert it to plain LoRA when saving, as PEFT describes for it",
         )
+
+
+def _refusal(
+    path: Path, message: str, field: str, expected: str, actual: object, *, hint: str = ""
+) -> IncompatibleError:
+    return IncompatibleError(
+        f"{path.name} {message}",
+        file=str(path),
+        field=field,
+        expected=expected,
+        actual=repr(actual)[:80],
+        hint=hint,
+    )
 
 
 @contextmanager
 def open_expert(path: Path, *, base: str | None = None) -> Iterator[Expert]:
-    """Open a PEFT folder for merging.
+    """Open a PEFT folder, or a file or folder of LoRA weights alone, for merging.
 
     Args:
-        path: the folder.
+        path: the folder or file.
         base: what its base model is known as; None takes the name in its config.
 
     Raises:
@@ -156,12 +200,4 @@ def open_expert(path: Path, *, base: str | None = None) -> Iterator[Expert]:
                 expected=error.expected,
                 actual=error.actual,
             ) from error
-        if source.kind is not SourceKind.PEFT:
-            raise IncompatibleError(
-                f"{path.name} has no adapter_config.json, so its scale is unknown",
-                file=str(path),
-                field="adapter_config.json",
-                expected="a PEFT folder",
-                actual="weights alone",
-            )
         yield Expert(path, source, base=base)

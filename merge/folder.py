@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
-from compress.adapter import CONFIG_NAME, WEIGHTS_NAME
+from compress.adapter import CONFIG_NAME, WEIGHTS_NAME, SourceKind
 from compress.dtypes import WEIGHT_DTYPES, Array
 from compress.tensor_file import TensorInfo
+from merge.bare_weights import merged_metadata
 from merge.compatibility import require_same_full_tensors
 from merge.delta_space import Delta, padded
 from merge.errors import IncompatibleError, MergeOptionError
 from merge.expert import Expert
-from merge.methods import Reach, Space
+from merge.method import Reach, Space
 from merge.recipe import STORED_TYPES, HeadPolicy, Recipe
 from merge.spool import Direct, Spooled
 
@@ -47,13 +49,15 @@ class MergedFolder:
         self._owners = {name: _owners(experts, name) for name in _module_names(experts)}
         self._ranks: dict[str, int] = {}
         self._rank = 0
-        path = folder / WEIGHTS_NAME
+        self._bare = experts[0].kind is SourceKind.RAW
+        path = folder / (experts[0].weights_name if self._bare else WEIGHTS_NAME)
         if recipe.energy is not None:
             self._file: Direct | Spooled = Spooled(path)
         else:
             self._rank = _common_rank(self._owners, recipe)
-            infos = [i for name in self._owners for i in self._factor_infos(name, self._rank)]
-            self._file = Direct(path, [*infos, *self._beside_infos()])
+            infos = [i for name in self._owners for i in self._module_infos(name, self._rank)]
+            ranks = dict.fromkeys(self._owners, self._rank)
+            self._file = Direct(path, [*infos, *self._beside_infos()], self._metadata(ranks))
 
     def __enter__(self) -> Self:
         return self
@@ -74,21 +78,27 @@ class MergedFolder:
         """
         whole = padded(delta, self._rank or max(1, delta.rank))
         self._ranks[name] = whole.rank
-        infos = self._factor_infos(name, whole.rank)
-        for info, values in zip(infos, (whole.a, whole.b), strict=True):
-            self._file.write(info, _stored(values, info))
+        values = (whole.a, whole.b, np.array(float(whole.rank)))
+        for info, own in zip(self._module_infos(name, whole.rank), values, strict=False):
+            self._file.write(info, _stored(own, info))
 
     def finish(self) -> tuple[int, int]:
         """Complete the folder; return the largest rank and the number of full tensors."""
         for info in self._beside_infos():
             self._file.write(info, _stored(self._full_tensor(info.name), info))
-        self._file.finish()
+        self._file.finish(self._metadata(self._ranks))
         rank = max(self._ranks.values())
+        if self._bare:
+            return rank, len(self._beside)
         text = json.dumps(self._config(rank), indent=2, sort_keys=True)
         (self._folder / CONFIG_NAME).write_text(text + "\n")
         return rank, len(self._beside)
 
-    def _factor_infos(self, name: str, rank: int) -> tuple[TensorInfo, TensorInfo]:
+    def _metadata(self, ranks: Mapping[str, int]) -> dict[str, str]:
+        return merged_metadata(self._experts, ranks) if self._bare else {"format": "pt"}
+
+    def _module_infos(self, name: str, rank: int) -> tuple[TensorInfo, ...]:
+        """Describe A, B and, where a file without a config needs it, alpha: the rank itself."""
         owners = self._owners[name]
         expert = owners[0]
         module = expert.modules[name]
@@ -97,10 +107,10 @@ class MergedFolder:
         asked = self._recipe.dtype
         common = types.pop() if len(types) == 1 else "F32"
         dtype = STORED_TYPES[asked] if asked is not None else common
-        return (
-            TensorInfo(module.a, dtype, (rank, *a_rest)),
-            TensorInfo(module.b, dtype, (b_rest[0], rank, *b_rest[1:])),
-        )
+        a = TensorInfo(module.a, dtype, (rank, *a_rest))
+        b = TensorInfo(module.b, dtype, (b_rest[0], rank, *b_rest[1:]))
+        alpha = next((info for e in owners if (info := e.alpha(name)) is not None), None)
+        return (a, b) if alpha is None else (a, b, replace(alpha, begin=0))
 
     def _beside_infos(self) -> list[TensorInfo]:
         return [TensorInfo(n, own.dtype(n), own.shape(n)) for n, own in self._beside.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from enum import StrEnum
 
 from merge.errors import MergeOptionError
@@ -22,6 +22,12 @@ class Inner(StrEnum):
     DELLA = "della"
     BREADCRUMBS = "breadcrumbs"
     MAGNITUDE_PRUNE = "magnitude_prune"
+    SLERP = "slerp"
+    MULTISLERP = "multislerp"
+    KARCHER = "karcher"
+    TSV = "tsv"
+    ISO = "iso"
+    WUDI = "wudi"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +74,8 @@ _RANGES: dict[str, tuple[float, float, bool, bool]] = {
 _WHOLE = {"seed", "steps"}
 
 
-def settle(defaults: Options, asked: Mapping[str, Scalar]) -> Options:
-    """Put what was asked for into a method's defaults.
+def settle(asked: Mapping[str, Scalar]) -> Options:
+    """Check options and put them together.
 
     Raises:
         MergeOptionError: an option is unknown, of another type, or out of its range.
@@ -83,11 +89,16 @@ def settle(defaults: Options, asked: Mapping[str, Scalar]) -> Options:
                 expected=", ".join(NAMES),
                 actual=name,
             )
-        values[name] = _inner(value) if name == "inner" else _number(name, value)
-    return replace(defaults, **values)  # type: ignore[arg-type]  # names and types are checked
+        values[name] = inner_named(value) if name == "inner" else _number(name, value)
+    return Options(**values)  # type: ignore[arg-type]  # names and types are checked
 
 
-def _inner(value: Scalar) -> Inner:
+def inner_named(value: Scalar) -> Inner:
+    """Return an inner method.
+
+    Raises:
+        MergeOptionError: there is none of this name.
+    """
     try:
         return Inner(str(value))
     except ValueError:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from merge.delta_space import Target
 from merge.errors import MergeOptionError
-from merge.methods import METHODS, Method, Reach, method_named
+from merge.method import ALWAYS, Method, Reach, Usual
+from merge.methods import METHODS, method_named, usual_options
 from merge.options import Options, Scalar, settle
 
 STORED_TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-_ALWAYS_TAKEN = {"scale"}
 
 
 class HeadPolicy(StrEnum):
@@ -82,19 +82,18 @@ class Recipe:
             MergeOptionError: the method has no such option, or a value is out of its range.
         """
         row = self.row
+        usual = {**usual_options(row, self.options), **ALWAYS}
         for name in self.options:
-            if name not in row.takes | _ALWAYS_TAKEN:
-                owners = [other.name for other in METHODS.values() if name in other.takes]
+            if name not in usual:
+                owners = [other.name for other in METHODS.values() if name in other.options]
                 raise MergeOptionError(
                     f"{row.name} does not take {name}",
                     field=name,
-                    expected=f"a method that does: {', '.join(owners)}"
-                    if owners
-                    else "no such option",
+                    expected=f"one of {', '.join(owners)}" if owners else ", ".join(sorted(usual)),
                     actual=row.name,
                 )
-        options = settle(row.defaults, self.options)
-        _require_probabilities(row, options)
+        options = settle({**usual, **self.options})
+        _require_probabilities(usual, options)
         return options
 
     def check(self, weights: Sequence[float | None]) -> tuple[float, ...]:
@@ -150,11 +149,12 @@ class Recipe:
     def to_parameters(self) -> dict[str, Scalar]:
         """Return the whole recipe as a lineage keeps it."""
         row, options = self.row, self.settled
+        taken = usual_options(row, self.options)
         kept: dict[str, Scalar | None] = {
             "method": self.method,
             "space": str(row.space),
             "scale": options.scale,
-            **{name: getattr(options, name) for name in sorted(row.takes)},
+            **{name: getattr(options, name) for name in sorted(taken)},
             "rank": self.rank,
             "energy": self.energy,
             "heads": str(self.heads),
@@ -168,11 +168,10 @@ class Recipe:
         }
 
 
-def _require_probabilities(row: Method, options: Options) -> None:
+def _require_probabilities(taken: Mapping[str, Scalar], options: Options) -> None:
     """Refuse a density ± epsilon outside of (0, 1), where these are DELLA's probabilities."""
-    by_chance = row.name.startswith("della") or ("inner" in row.takes and options.inner == "della")
     low, high = options.density - options.epsilon, options.density + options.epsilon
-    if by_chance and options.density < 1 and not 0 < low < high < 1 and options.epsilon:
+    if "epsilon" in taken and options.density < 1 and not 0 < low <= high < 1:
         raise MergeOptionError(
             "probabilities would leave (0, 1)",
             field="epsilon",
@@ -205,7 +204,7 @@ def _given(row: Method, weights: Sequence[float | None]) -> list[float] | None:
             expected=f"{len(weights)} weights",
             actual=str(len(given)),
         )
-    if not row.weighted:
+    if row.usual is Usual.FOUND:
         raise MergeOptionError(
             f"{row.name} finds the weights itself",
             field="weight",

@@ -7,15 +7,48 @@ determine.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from compress.dtypes import Array
+from merge import coefficients, spectral
 from merge.core_space import canonical_core_space, core_space
-from merge.delta_space import Delta, numerical_rank
+from merge.delta_space import Delta, gram, numerical_rank, weighted_sum
 from merge.entries import RULES, Merged, Product, merge_arrays
-from merge.options import Options
+from merge.options import Inner, Options
+from merge.wudi import wudi
+
+#: Merges ΔW with weights.
+Whole = Callable[[Sequence[Delta], Array, Options], Delta]
+
+
+def _by(find: coefficients.Coefficients) -> Whole:
+    def merge(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta:
+        found = find(gram(deltas), weights, options)
+        return weighted_sum(list(zip(found.tolist(), deltas, strict=True)))
+
+    return merge
+
+
+def _times(define: Callable[[Sequence[Delta]], Delta]) -> Whole:
+    def merge(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta:
+        del options
+        return define([own.times(float(w)) for own, w in zip(deltas, weights, strict=True)])
+
+    return merge
+
+
+#: Inner methods that look at a matrix as a whole, so that axes do not matter to them: in the core
+#: space they give what they give on ΔW, but that TSV-M counts in the cores' dimensions.
+WHOLE: Mapping[Inner, Whole] = {
+    Inner.SLERP: _by(coefficients.slerp),
+    Inner.MULTISLERP: _by(coefficients.multislerp),
+    Inner.KARCHER: _by(coefficients.karcher),
+    Inner.TSV: _times(spectral.tsv),
+    Inner.ISO: _times(spectral.iso),
+    Inner.WUDI: wudi,
+}
 
 
 def core(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta:
@@ -23,8 +56,11 @@ def core(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta:
     space = canonical_core_space(deltas)
     if not space.cores.size:
         return deltas[0]
-    merged = merge_arrays(list(space.cores), weights, RULES[options.inner], options)
-    return space.lift(merged)
+    if options.inner in RULES:
+        return space.lift(merge_arrays(list(space.cores), weights, RULES[options.inner], options))
+    small = [Delta(np.eye(own.shape[1]), own) for own in space.cores]
+    merged = WHOLE[options.inner](small, weights, options)
+    return space.lift_product(merged.b, merged.a)
 
 
 def knots(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta:

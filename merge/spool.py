@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from compress.tensor_file import TensorInfo, TensorWriter
 
-_METADATA = {"format": "pt"}
-
 
 class Direct:
     """Write tensors to their places at once: all shapes are known beforehand."""
 
-    def __init__(self, path: Path, infos: Sequence[TensorInfo]) -> None:
-        self._writer = TensorWriter(path, infos, metadata=_METADATA)
+    def __init__(
+        self, path: Path, infos: Sequence[TensorInfo], metadata: Mapping[str, str]
+    ) -> None:
+        self._writer = TensorWriter(path, infos, metadata=metadata)
 
     def write(self, info: TensorInfo, data: bytes) -> None:
         """Take in one tensor."""
         self._writer.write(info.name, data)
 
-    def finish(self) -> None:
+    def finish(self, metadata: Mapping[str, str]) -> None:
         """Complete the file."""
+        del metadata  # it stands at the beginning
         self._writer.close()
 
     def __enter__(self) -> Self:
@@ -52,10 +53,10 @@ class Spooled:
         self._infos.append(info)
         self._file.write(data)
 
-    def finish(self) -> None:
+    def finish(self, metadata: Mapping[str, str]) -> None:
         """Complete the file and remove the spool."""
         self._file.seek(0)
-        with TensorWriter(self._path, self._infos, metadata=_METADATA) as writer:
+        with TensorWriter(self._path, self._infos, metadata=metadata) as writer:
             for info in self._infos:
                 writer.write(info.name, self._file.read(info.size_bytes))
         self._place.unlink()

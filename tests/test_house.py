@@ -168,8 +168,11 @@ def test_print_stands_only_in_the_command_line() -> None:
         ("numba", ("compress/kernels/cpu/",)),
         ("pickle", ()),
         ("torch", ("api/cli/tour_check.py", "api/forward/", "compress/kernels/")),
-        ("matplotlib", ("api/cli/plot.py", "api/cli/plot_conflicts.py")),
-        ("scipy", ("api/workflows/gradient_free.py",)),
+        (
+            "matplotlib",
+            ("api/cli/plot.py", "api/cli/plot_conflicts.py", "api/cli/similarity_plot.py"),
+        ),
+        ("scipy", ("api/workflows/gradient_free.py", "merge/compressed/clusters.py")),
     ],
 )
 def test_a_foreign_package_has_one_home(package: str, allowed: tuple[str, ...]) -> None:

@@ -35,6 +35,9 @@ COMMANDS: dict[str, Entry] = {
     "diff": Entry("api.cli.diff:diff", "Compare two adapters: files, config, weights.", _LOOK),
     "lineage": Entry("api.cli.lineage:lineage", "Show what a revision was made from.", _LOOK),
     "verify": Entry("api.cli.verify:verify", "Read every byte and check its digest.", _LOOK),
+    "similar": Entry(
+        "api.cli.similar:similar", "Find experts that are alike, compressed or not.", _LOOK
+    ),
     "inspect": Entry("api.cli.inspect:inspect", "Look into the weights, module by module.", _LOOK),
     "evaluate": Entry(
         "api.cli.evaluate:evaluate", "Judge an adapter on rows: accuracy and loss.", _LOOK

@@ -67,10 +67,8 @@ def _list_methods(context: click.Context, _: click.Parameter, wanted: bool) -> N
 
     rows = []
     for row in METHODS.values():
-        told = [f"{name} {getattr(row.defaults, name)}" for name in sorted(row.takes)]
-        weights = "1/n" if row.shares else "1"
-        usual = weights if row.weighted else "found"
-        rows.append((row.name, row.title, row.paper, row.space, usual, ", ".join(told)))
+        options = ", ".join(f"{name} {value}" for name, value in sorted(row.options.items()))
+        rows.append((row.name, row.title, row.paper, row.space, row.usual, options))
     titles = ("method", "what it does", "paper", "space", "weights", "options")
     output.table([Column(title) for title in titles], rows)
     context.exit()

@@ -1,13 +1,12 @@
 """Draw a rate–distortion curve: what an adapter costs and loses, beside the least that is possible.
 
-`figure_in` is how every picture is made and written; matplotlib is the extra `plot`.
+The only place that imports matplotlib, which is the extra `plot`; `write_figure` is for others.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,16 +53,14 @@ def draw(picture: Path, found: Inspected, *, path: Path, against: Path | None, t
     points = _points(found, path, against) if compressed else ()
     line = bound_curve(original, _rates(points)) if original is not None else ()
     measured = against is not None
-    with figure_in(picture, _INCHES) as figure:
-        labels = (title, "measured" if measured else "as recorded")
-        _fill(figure.add_subplot(), line, points, labels)
+    _write(picture, line, points, labels=(title, "measured" if measured else "as recorded"))
 
 
 def require_matplotlib() -> None:
-    """Check that matplotlib is installed, without importing it.
+    """Refuse to draw without matplotlib.
 
     Raises:
-        OptionError: it is absent.
+        OptionError: it is not installed.
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise OptionError(
@@ -106,13 +103,22 @@ def _rates(points: Sequence[RatePoint]) -> list[float]:
     return rates
 
 
-@contextmanager
-def figure_in(picture: Path, inches: tuple[float, float]) -> Iterator[Figure]:
-    """Give an empty figure, and write it when the context ends.
+def _write(
+    picture: Path,
+    line: Sequence[RatePoint],
+    points: Sequence[RatePoint],
+    *,
+    labels: tuple[str, str],
+) -> None:
+    write_figure(
+        picture, lambda figure: _fill(figure.add_subplot(), line, points, labels), inches=_INCHES
+    )
 
-    Args:
-        picture: a new `.png` or `.svg`; one of that name is replaced.
-        inches: width and height.
+
+def write_figure(
+    picture: Path, fill: Callable[[Figure], None], *, inches: tuple[float, float]
+) -> None:
+    """Write a figure of a width and a height, once it is filled.
 
     Raises:
         DestinationError: the picture cannot be written.
@@ -123,7 +129,7 @@ def figure_in(picture: Path, inches: tuple[float, float]) -> Iterator[Figure]:
     # Texts stay texts in an svg, and the same curve is the same file.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "adapters"}):
         figure = Figure(figsize=inches, layout="constrained")
-        yield figure
+        fill(figure)
         try:
             figure.savefig(picture, dpi=_RESOLUTION, metadata=_metadata(picture))
         except OSError as error:

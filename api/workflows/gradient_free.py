@@ -1,6 +1,6 @@
 """Find a low point of a function of a few numbers in a few dozen calls, without gradients.
 
-The only place that imports SciPy, which is the extra `search`. LoraHub (arXiv 2307.13269) lets
+SciPy is the extra `merge`. LoraHub (arXiv 2307.13269) lets
 Nevergrad choose an optimiser; with so few calls it chooses SciPy's COBYLA, with a first step of 1.
 A first step of 1/4 came closer to the lowest point on test functions of 2 to 16 numbers, and
 Nevergrad 1.0.12 warns and fails beside today's NumPy and SciPy; so COBYLA is called directly.
@@ -53,7 +53,7 @@ def require_scipy() -> None:
             field="search",
             expected="scipy",
             actual="no scipy",
-            hint="install the extra: pip install 'ternery[search]'",
+            hint="install the extra: pip install 'ternery[merge]'",
         )
 
 

@@ -64,7 +64,7 @@ def test_every_method_merges_folders_without_a_hub(
     assert recipe["method"] == method
     assert [item["name"] for item in recipe["inputs"]] == ["sst2", "mr-rt-polarity"]
     assert recipe["space"] == METHODS[method].space
-    assert all(recipe[name] is not None for name in METHODS[method].takes)
+    assert all(recipe[name] is not None for name in METHODS[method].options)
 
 
 def test_the_list_shows_every_method_with_its_paper(cli: CommandLine) -> None:
@@ -72,7 +72,7 @@ def test_the_list_shows_every_method_with_its_paper(cli: CommandLine) -> None:
     for row in METHODS.values():
         line = next(line for line in shown.splitlines() if line.split()[:1] == [row.name])
         assert row.paper in line
-        assert all(name in line for name in row.takes)
+        assert all(name in line for name in row.options)
 
 
 def test_energy_gives_each_module_its_own_rank(cli: CommandLine, pair: tuple[Path, Path]) -> None:
@@ -128,7 +128,9 @@ def test_bases_of_other_names_need_a_reason(cli: CommandLine, pair: tuple[Path, 
         (["--method", "cat", "--rank", "4"], "cat does not take rank"),
         (["--method", "lego", "--energy", "0.9"], "lego does not take energy"),
         (["--method", "della", "--density", "0.05"], "density − epsilon"),
-        (["--method", "core", "--inner", "tsv"], "no such inner method"),
+        (["--method", "core", "--inner", "svd"], "no such inner method"),
+        (["--method", "knots", "--inner", "tsv"], "cannot do tsv inside"),
+        (["--method", "core", "--inner", "iso", "--density", "0.1"], "core does not take density"),
         (["--method", "ema", "-w", "1", "-w", "1"], "finds the weights itself"),
         (["--method", "slerp", "-w", "-1", "-w", "2"], "at least 0"),
         (["--method", "wudi", "--steps", "-1"], "steps is out of its range"),

@@ -1,0 +1,289 @@
+"""Find experts that are alike."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from api.cli import output
+from api.cli.output import Column
+from api.cli.session import Session, command, common
+from api.cli.sources import as_folder, fetched, local_path, parse_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from api.workflows.similar import Comparison, Nearest, SimilarOptions
+    from merge.compressed import CompressedExpert
+    from merge.compressed.comparable import Refused
+
+_PLOTS = (".png", ".svg")
+_NEIGHBOURS, _PAIRS = 10, 50
+_DIGITS = 7
+
+
+@command(example="adapters similar team/sql-expert --top 5")
+@click.argument("reference", metavar="REF")
+@click.argument("others", metavar="[OTHERS]...", nargs=-1)
+@click.option("--top", type=click.IntRange(min=1), help="At most so many lines.")
+@click.option(
+    "--threshold",
+    type=float,
+    default=0.95,
+    show_default=True,
+    help="The cosine of near-duplicates; from 0.9999 on they are duplicates.",
+)
+@click.option("--all-pairs", is_flag=True, help="Compare all with all: list duplicates.")
+@click.option("--clusters", is_flag=True, help="Gather those that are alike, all with all.")
+@click.option(
+    "--cut",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="The mean cosine from which two clusters are one.",
+)
+@click.option(
+    "--space",
+    type=click.Choice(["delta", "factors"]),
+    default="delta",
+    show_default=True,
+    help="Compare what experts do, or A and B as vectors, as ComPEFT does.",
+)
+@click.option(
+    "--plot",
+    "picture",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw the cosines, all with all, by cluster: a .png or .svg.",
+)
+@common
+def similar(
+    session: Session,
+    *,
+    reference: str,
+    others: tuple[str, ...],
+    top: int | None,
+    threshold: float,
+    all_pairs: bool,
+    clusters: bool,
+    cut: float,
+    space: str,
+    picture: Path | None,
+) -> None:
+    """Find experts that are alike, compressed or not.
+
+    The cosine of ΔW between REF and OTHERS; without OTHERS, all adapters on the hub of the same
+    base model. Paths, files and references may be mixed.
+    """
+    from api.workflows.similar import SimilarOptions, compare_all, nearest
+    from merge.compressed import Space
+
+    if picture is not None and picture.suffix.lower() not in _PLOTS:
+        raise click.UsageError(f"--plot draws {' or '.join(_PLOTS)}, not {picture.name!r}")
+    options = SimilarOptions(Space(space), threshold, cut)
+    expert, library, refused = _read(session, reference, others)
+    if all_pairs or clusters or picture is not None:
+        compared = compare_all(
+            [expert, *library],
+            options=options,
+            clusters=clusters or picture is not None,
+            progress=session.progress(),
+        )
+        if picture is not None:
+            from api.cli.similarity_plot import draw
+
+            what = "ΔW" if options.space is Space.DELTA else "A and B"
+            draw(picture, compared, title=f"cosine of {what}")
+            output.message(f"drew {picture}")
+        _tell_all(session, compared, refused, options, top or _PAIRS)
+        return
+    near = nearest(expert, library, options=options, progress=session.progress())
+    _tell_nearest(session, expert, near, refused, top or _NEIGHBOURS)
+
+
+def _read(
+    session: Session, reference: str, others: Sequence[str]
+) -> tuple[CompressedExpert, list[CompressedExpert], list[Refused]]:
+    """Read the expert and those to compare it with."""
+    from api.workflows.similar import read_all
+    from merge.compressed import read_expert
+
+    if not others:
+        return _read_hub(session, reference)
+    with as_folder(session, reference) as path:
+        expert = read_expert(path, label=reference)
+    library: list[CompressedExpert] = []
+    refused: list[Refused] = []
+    for text in others:
+        if _same_place(text, reference):
+            continue
+        with as_folder(session, text) as path:
+            found, odd = read_all([(text, path)])
+        library += found
+        refused += odd
+    return expert, library, refused
+
+
+def _same_place(one: str, other: str) -> bool:
+    """Say whether two sources are one, as where REF is among the files that a pattern names."""
+    first, second = local_path(one), local_path(other)
+    if first is None or second is None:
+        return one == other
+    return first.resolve() == second.resolve()
+
+
+def _read_hub(
+    session: Session, reference: str
+) -> tuple[CompressedExpert, list[CompressedExpert], list[Refused]]:
+    """Read an expert, and all of the hub that have its base model."""
+    from api.workflows.similar import hub_library
+    from merge.compressed import read_expert
+    from registry.digest import Digest
+
+    path, own = local_path(reference), None
+    with ExitStack() as stack:
+        client = stack.enter_context(session.client())
+        if path is None:
+            named = parse_reference(reference)
+            revision = client.resolve(named)
+            folder = stack.enter_context(fetched(session, client, named))
+            expert = read_expert(folder, label=reference)
+            base, own = revision.manifest.base_model, Digest.parse(revision.digest)
+        else:
+            expert = read_expert(
+                stack.enter_context(as_folder(session, reference)), label=reference
+            )
+            base = expert.base
+        if base is None:
+            raise click.UsageError(
+                f"nothing says which base model {reference} belongs to: name OTHERS"
+            )
+        cache_dir = session.settings().cache_dir
+        library, refused = hub_library(
+            client, base, cache_dir=cache_dir, without=own, progress=session.progress()
+        )
+    return expert, library, refused
+
+
+def _tell_nearest(
+    session: Session, expert: CompressedExpert, near: Nearest, refused: list[Refused], top: int
+) -> None:
+    shown = near.neighbours[:top]
+    odd = (*refused, *near.refused)
+    if session.as_json:
+        output.as_json(
+            {
+                "reference": expert.label,
+                "neighbours": [
+                    {
+                        "label": one.label,
+                        "cosine": round(one.cosine, _DIGITS),
+                        "relation": one.relation.value if one.relation else None,
+                        "same_source": one.same_source,
+                        "method": one.method,
+                    }
+                    for one in shown
+                ],
+                "compared": len(near.neighbours),
+                "zero": list(near.zero),
+                "incomparable": _json_refused(odd),
+            }
+        )
+        return
+    columns = (Column("cosine", right=True), Column("expert"), Column("method"), Column(""))
+    rows = [
+        (
+            _cosine(one.cosine),
+            one.label,
+            one.method,
+            _relation(one.relation, same_source=one.same_source),
+        )
+        for one in shown
+    ]
+    if rows:
+        output.table(columns, rows)
+    _tell_beside(len(near.neighbours), len(shown), near.zero, odd)
+
+
+def _tell_all(
+    session: Session,
+    compared: Comparison,
+    refused: list[Refused],
+    options: SimilarOptions,
+    top: int,
+) -> None:
+    labels = [expert.label for expert in compared.experts]
+    members = compared.clusters.members() if compared.clusters is not None else None
+    odd = (*refused, *compared.refused)
+    if session.as_json:
+        value: dict[str, output.JsonValue] = {
+            "experts": labels,
+            "cosines": compared.cosines.round(_DIGITS).tolist(),
+            "pairs": [
+                {
+                    "first": labels[pair.first],
+                    "second": labels[pair.second],
+                    "cosine": round(pair.cosine, _DIGITS),
+                    "relation": pair.relation.value,
+                    "same_source": pair.same_source,
+                }
+                for pair in compared.pairs
+            ],
+            "zero": list(compared.zero),
+            "incomparable": _json_refused(odd),
+        }
+        if members is not None:
+            value["clusters"] = [[labels[number] for number in group] for group in members]
+        output.as_json(value)
+        return
+    shown = compared.pairs[:top]
+    columns = (Column("cosine", right=True), Column("one"), Column("other"), Column(""))
+    rows = [
+        (
+            _cosine(pair.cosine),
+            labels[pair.first],
+            labels[pair.second],
+            _relation(pair.relation, same_source=pair.same_source),
+        )
+        for pair in shown
+    ]
+    if rows:
+        output.table(columns, rows)
+    else:
+        output.message(f"no two reach a cosine of {options.threshold:g}")
+    if members is not None:
+        output.line("")
+        clusters = [(str(n), str(len(m)), _names(labels, m)) for n, m in enumerate(members, 1)]
+        heads = (Column("cluster", right=True), Column("experts", right=True), Column("which"))
+        output.table(heads, clusters)
+    _tell_beside(len(compared.pairs), len(shown), compared.zero, odd)
+
+
+def _tell_beside(found: int, shown: int, zero: Sequence[str], odd: Sequence[Refused]) -> None:
+    """Tell what is no line of the table: how many more, what is zero, what cannot be compared."""
+    if found > shown:
+        output.message(f"{shown} of {found}; --top shows more")
+    for label in zero:
+        output.warning(f"{label} is zero: it is like nothing, and its cosine counts as 0")
+    for one in odd:
+        output.warning(f"{one.label} cannot be compared: {one.reason}")
+
+
+def _json_refused(odd: Sequence[Refused]) -> list[output.JsonValue]:
+    return [{"label": one.label, "reason": one.reason} for one in odd]
+
+
+def _relation(relation: str | None, *, same_source: bool) -> str:
+    parts = [str(relation or ""), "made from the same weights" if same_source else ""]
+    return ", ".join(part for part in parts if part)
+
+
+def _cosine(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _names(labels: Sequence[str], members: Sequence[int]) -> str:
+    return ", ".join(labels[number] for number in members)

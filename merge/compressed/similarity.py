@@ -1,0 +1,170 @@
+"""Compute the cosine of whole experts, all with all or one with many, in ΔW or in factor space.
+
+⟨ΔWᵢ, ΔWⱼ⟩ = Σ weightᵢₖ · weightⱼₗ · (bᵢₖ·bⱼₗ) · (aᵢₖ·aⱼₗ), over modules, k and l. Where all vectors
+are trits their products are counts of bits (`compress/mask_products.py`). The few vectors of small
+integers that `rd` keeps are multiplied as float32 matrices, which is exact as long as a sum is
+below 2²⁴ and faster than counting bits of all pairs of their planes; so are uncompressed factors.
+A module that one expert lacks counts as ΔW = 0. One module is in hand at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
+
+import numpy as np
+
+from compress.dtypes import Array
+from compress.mask_products import mirrored, own_sums, paired_sums, sum_by_owner
+from merge.compressed import factor_space
+from merge.compressed.experts import CompressedExpert
+from merge.compressed.gathering import Dense, Gathered, dense_parts, gather
+
+#: Products that are in memory at one time.
+_TOGETHER = 1 << 22
+Told = Callable[[int, int], None]
+
+
+class Space(StrEnum):
+    """Say what is compared.
+
+    `delta` is what an expert does; `factors` compares A and B as vectors of numbers, as ComPEFT
+    does, and depends on how ΔW was factored.
+    """
+
+    DELTA = "delta"
+    FACTORS = "factors"
+
+
+def all_cosines(
+    experts: Sequence[CompressedExpert], *, space: Space = Space.DELTA, progress: Told | None = None
+) -> Array:
+    """Compute the cosine of every expert with every other one.
+
+    Args:
+        experts: comparable ones (`comparable.py`).
+        space: what is compared.
+        progress: told modules done and modules in all.
+
+    Returns:
+        float64 [experts, experts], symmetric; an expert that is zero has cosine 0 with all, itself
+        included.
+    """
+    found = np.zeros((len(experts), len(experts)))
+    add = _add_all if space is Space.DELTA else factor_space.add_all
+    for name in _modules(experts, progress):
+        add(found, gather(experts, name))
+    return as_cosines(found, np.diagonal(found).copy(), np.diagonal(found).copy())
+
+
+def cosines_to(
+    expert: CompressedExpert,
+    others: Sequence[CompressedExpert],
+    *,
+    space: Space = Space.DELTA,
+    progress: Told | None = None,
+) -> Array:
+    """Compute the cosine of one expert with many.
+
+    Returns:
+        float64 [others]; 0 where either is zero.
+    """
+    products, own = np.zeros((1, len(others))), np.zeros(1)
+    norms = np.zeros(len(others))
+    delta = space is Space.DELTA
+    add, add_own = (
+        (_add_between, _add_own) if delta else (factor_space.add_between, factor_space.add_own)
+    )
+    for name in _modules([expert, *others], progress):
+        one, many = gather([expert], name), gather(others, name)
+        add(products, one, many)
+        add_own(own, one)
+        add_own(norms, many)
+    cosines: Array = as_cosines(products, own, norms)[0]
+    return cosines
+
+
+def as_cosines(products: Array, left: Array, right: Array) -> Array:
+    """Divide inner products by norms, of which the squares are given; what is zero gives 0."""
+    scale = np.sqrt(left)[:, None] * np.sqrt(right)
+    cosines = np.divide(products, scale, out=np.zeros_like(products), where=scale > 0)
+    clipped: Array = np.clip(cosines, -1, 1)
+    return clipped
+
+
+def _modules(experts: Sequence[CompressedExpert], progress: Told | None) -> Iterator[str]:
+    names = sorted({name for expert in experts for name in expert.modules})
+    for number, name in enumerate(names, 1):
+        yield name
+        if progress is not None:
+            progress(number, len(names))
+
+
+def _add_all(found: Array, module: Gathered) -> None:
+    if module.trits is not None:
+        found[np.ix_(module.trit_owners, module.trit_owners)] += paired_sums(module.trits)
+    if module.dense is None:
+        return
+    owners = module.dense_owners
+    found[np.ix_(owners, owners)] += dense_sums(module.dense, module.dense)
+    if module.trits is not None:
+        for first, last, part in dense_parts(module.trits):
+            crossed = dense_sums(part, module.dense)
+            others = module.trit_owners[first:last]
+            found[np.ix_(others, owners)] += crossed
+            found[np.ix_(owners, others)] += crossed.T
+
+
+def _add_between(found: Array, left: Gathered, right: Gathered) -> None:
+    if left.trits is not None and right.trits is not None:
+        found[np.ix_(left.trit_owners, right.trit_owners)] += paired_sums(left.trits, right.trits)
+    if left.dense is not None and right.dense is not None:
+        sums = dense_sums(left.dense, right.dense)
+        found[np.ix_(left.dense_owners, right.dense_owners)] += sums
+    if left.trits is not None and right.dense is not None:
+        for first, last, part in dense_parts(left.trits):
+            place = np.ix_(left.trit_owners[first:last], right.dense_owners)
+            found[place] += dense_sums(part, right.dense)
+    if left.dense is not None and right.trits is not None:
+        for first, last, part in dense_parts(right.trits):
+            place = np.ix_(left.dense_owners, right.trit_owners[first:last])
+            found[place] += dense_sums(left.dense, part)
+
+
+def _add_own(found: Array, module: Gathered) -> None:
+    if module.trits is not None:
+        found[module.trit_owners] += own_sums(module.trits)
+    if module.dense is not None:
+        for number, (start, stop) in enumerate(module.dense.ranges()):
+            part = module.dense.part(number, number + 1)
+            products = (part.a @ part.a.T).astype(np.float64) * (part.b @ part.b.T)
+            weights = module.dense.weights[start:stop]
+            found[module.dense_owners[number]] += weights @ products @ weights
+
+
+def dense_sums(left: Dense, right: Dense) -> Array:
+    """Sum products of pairs by owner through matrix products; symmetric if both are the same.
+
+    Returns:
+        float64 [left owners, right owners].
+    """
+    found = np.zeros((left.owners, right.owners))
+    first = 0
+    most = max(1, _TOGETHER // max(1, len(right.weights)))
+    for last in range(1, left.owners + 1):
+        if last < left.owners and left.bounds[last + 1] - left.bounds[first] <= most:
+            continue
+        part = left.part(first, last)
+        # of the same on both sides, only what is not to the left
+        begin = first if left is right else 0
+        other = right.part(begin, right.owners)
+        found[first:last, begin:] = sum_by_owner(
+            part.a @ other.a.T,
+            part.b @ other.b.T,
+            (part.weights, part.bounds),
+            (other.weights, other.bounds),
+        )
+        first = last
+    if left is right:
+        return mirrored(found)
+    return found
