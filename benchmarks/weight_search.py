@@ -178,11 +178,14 @@ def report(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def main() -> None:
-    """Print the tables and write them to `results/weight_search.md`."""
+    """Measure, and write the tables to `results/weight_search.md` after every task."""
     options = arguments()
     torch.set_num_threads(options.threads)
     settings = SearchOptions(steps=options.steps)
-    outcomes = []
+    packages = ", ".join(f"{p} {version(p)}" for p in ("torch", "peft", "scipy"))
+    where = f"{machine()}, {packages}, {options.threads} threads."
+    told = ABOUT.format(rows=options.rows, steps=options.steps, where=where)
+    outcomes, text = [], told
     for task in options.tasks:
         pool = [name for name in POOL if name != task]
         for count in COUNTS:
@@ -190,13 +193,10 @@ def main() -> None:
             outcomes.append(outcome(bench, task, pool[:count], settings))
             bench.close()
             print(task, count, outcomes[-1].accuracy, file=sys.stderr)
-    packages = ", ".join(f"{p} {version(p)}" for p in ("torch", "peft", "scipy"))
-    where = f"{machine()}, {packages}, {options.threads} threads."
-    told = ABOUT.format(rows=options.rows, steps=options.steps, where=where)
-    text = "\n".join([told, *report(outcomes), ""])
+        text = "\n".join([told, *report(outcomes), ""])
+        RESULTS.mkdir(exist_ok=True)
+        (options.out or RESULTS / "weight_search.md").write_text(text)
     print(text)
-    RESULTS.mkdir(exist_ok=True)
-    (options.out or RESULTS / "weight_search.md").write_text(text)
 
 
 def arguments() -> argparse.Namespace:
