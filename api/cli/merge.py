@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from api.cli import output
-from api.cli.compress import origin_of
 from api.cli.job_option import job_option, on_the_hub, refuse_with_job, submit_job
 from api.cli.merge_options import Asked, for_a_job, merge_options, recipe_of
+from api.cli.search_options import SearchAsked, search_of, search_options
 from api.cli.session import Session, command, common
 from api.cli.sources import REFERENCE, local_path, parse_reference
 
 if TYPE_CHECKING:
-    from api.client import HubClient
-    from api.workflows.push import PushedRevision
-    from merge import MergeReport
     from registry.refs import Reference
+
+
+class Everything(Asked, SearchAsked):
+    """Hold what the options of the method and of a search said."""
 
 
 @command(example="adapters merge team/sql team/python -w 0.7 -w 0.3 --method ties --as team/coder")
@@ -30,6 +28,16 @@ if TYPE_CHECKING:
     "-w", "--weight", "weights", multiple=True, type=float, help="One per SRC; else the method's."
 )
 @merge_options
+@search_options
+@click.option(
+    "--conflicts", is_flag=True, help="Also tell where the adapters contradict one another."
+)
+@click.option(
+    "--plot",
+    "picture",
+    type=click.Path(path_type=Path),
+    help="Draw that, modules by layer: a .png or .svg.",
+)
 @click.option(
     "--history",
     type=click.IntRange(min=1),
@@ -50,14 +58,18 @@ def merge(
     target: Reference | None,
     message: str,
     as_job: bool,
-    **asked: Unpack[Asked],
+    conflicts: bool,
+    picture: Path | None,
+    **asked: Unpack[Everything],
 ) -> None:
     """Combine adapters into one.
 
     What is merged is ΔW, so that it does not matter how each was factored, nor which rank or alpha
     it has. The result is an ordinary PEFT folder, here or on the hub. `--list` shows the methods.
     """
-    from api.workflows.merge import MergeInput, combine, publish
+    from api.cli.merge_here import Wanted, merge_here
+    from api.cli.merge_report import draw, tell
+    from api.cli.plot_conflicts import check_picture
 
     if (destination is None) == (target is None):
         raise click.UsageError("say where to: --to DIR or --as NAME, one of them")
@@ -68,25 +80,26 @@ def merge(
     recipe = recipe_of(asked)
     recipe.check(weights or (None,) * len(sources))
     if as_job:
-        refuse_with_job(to=destination)
+        refuse_with_job(to=destination, search=asked["search"], plot=picture)
         job = for_a_job(asked)
         job |= {"sources": [on_the_hub(source) for source in sources], "message": message}
+        job |= {"conflicts": conflicts or None}
         job |= {"weights": list(weights) or None, "target": str(target)}
         submit_job(session, "merge", job)
         return
-    with ExitStack() as stack:
-        origins = [stack.enter_context(origin_of(session, source)) for source in sources]
-        inputs = [
-            MergeInput(origin, weights[n] if weights else None) for n, origin in enumerate(origins)
-        ]
-        client = _client(stack, session, sources, target)
-        place = destination or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "merged"
-        report = combine(inputs, place, recipe, client=client, progress=session.progress())
-        pushed = None
-        if target is not None and client is not None:
-            used = list(zip(origins, report.weights, strict=True))
-            pushed = publish(client, place, target, inputs=used, recipe=recipe, message=message)
-        _tell(session, report, where=str(destination), target=target, pushed=pushed)
+    wanted = Wanted(
+        sources=sources,
+        weights=weights or (None,) * len(sources),
+        recipe=recipe,
+        search=search_of(asked),
+        conflicts=conflicts or picture is not None,
+    )
+    if picture is not None:
+        check_picture(picture)
+    outcome = merge_here(session, wanted, destination or target or Path(), message=message)
+    if picture is not None and outcome.conflicts is not None:
+        draw(picture, outcome.conflicts)
+    tell(session, outcome, names=sources)
 
 
 def _chain(session: Session, sources: Sequence[str], count: int) -> tuple[str, ...]:
@@ -97,49 +110,3 @@ def _chain(session: Session, sources: Sequence[str], count: int) -> tuple[str, .
         raise click.UsageError("--history takes one branch on the hub: namespace/name[:branch]")
     with session.client() as client:
         return tuple(str(r) for r in chain(client, parse_reference(sources[0]), count))
-
-
-def _client(
-    stack: ExitStack, session: Session, sources: Sequence[str], target: Reference | None
-) -> HubClient | None:
-    """Return a client of the hub if it has part in this."""
-    if target is None and all(local_path(source) is not None for source in sources):
-        return None
-    return stack.enter_context(session.client())
-
-
-def _tell(
-    session: Session,
-    report: MergeReport,
-    *,
-    where: str,
-    target: Reference | None,
-    pushed: PushedRevision | None,
-) -> None:
-    if pushed is not None and target is not None:
-        where = f"{target.adapter}@{pushed.revision.digest}"
-    if session.as_json:
-        output.as_json(
-            {
-                "result": where,
-                "digest": pushed.revision.digest if pushed else None,
-                "method": report.method,
-                "weights": list(report.weights),
-                "modules": report.modules,
-                "rank": report.rank,
-                "error": report.error,
-                "full_tensors": report.full_tensors,
-            }
-        )
-        return
-    output.fields(
-        [
-            ("method", report.method),
-            ("weights", ", ".join(f"{weight:g}" for weight in report.weights)),
-            ("modules", output.count(report.modules)),
-            ("rank", str(report.rank)),
-            ("error of ΔW", f"{report.error:.4f}" if report.error else "none: nothing was cut"),
-            ("full tensors", str(report.full_tensors)),
-        ]
-    )
-    output.line(where)

@@ -1,12 +1,13 @@
 """Draw a rate–distortion curve: what an adapter costs and loses, beside the least that is possible.
 
-The only place that imports matplotlib, which is the extra `plot`; `write_figure` is for others.
+`figure_in` is how every picture is made and written; matplotlib is the extra `plot`.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,14 +54,16 @@ def draw(picture: Path, found: Inspected, *, path: Path, against: Path | None, t
     points = _points(found, path, against) if compressed else ()
     line = bound_curve(original, _rates(points)) if original is not None else ()
     measured = against is not None
-    _write(picture, line, points, labels=(title, "measured" if measured else "as recorded"))
+    with figure_in(picture, _INCHES) as figure:
+        labels = (title, "measured" if measured else "as recorded")
+        _fill(figure.add_subplot(), line, points, labels)
 
 
 def require_matplotlib() -> None:
-    """Refuse to draw without matplotlib.
+    """Check that matplotlib is installed, without importing it.
 
     Raises:
-        OptionError: it is not installed.
+        OptionError: it is absent.
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise OptionError(
@@ -103,22 +106,13 @@ def _rates(points: Sequence[RatePoint]) -> list[float]:
     return rates
 
 
-def _write(
-    picture: Path,
-    line: Sequence[RatePoint],
-    points: Sequence[RatePoint],
-    *,
-    labels: tuple[str, str],
-) -> None:
-    write_figure(
-        picture, lambda figure: _fill(figure.add_subplot(), line, points, labels), inches=_INCHES
-    )
+@contextmanager
+def figure_in(picture: Path, inches: tuple[float, float]) -> Iterator[Figure]:
+    """Give an empty figure, and write it when the context ends.
 
-
-def write_figure(
-    picture: Path, fill: Callable[[Figure], None], *, inches: tuple[float, float]
-) -> None:
-    """Write a figure of a width and a height, once it is filled.
+    Args:
+        picture: a new `.png` or `.svg`; one of that name is replaced.
+        inches: width and height.
 
     Raises:
         DestinationError: the picture cannot be written.
@@ -129,7 +123,7 @@ def write_figure(
     # Texts stay texts in an svg, and the same curve is the same file.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "adapters"}):
         figure = Figure(figsize=inches, layout="constrained")
-        fill(figure)
+        yield figure
         try:
             figure.savefig(picture, dpi=_RESOLUTION, metadata=_metadata(picture))
         except OSError as error:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.cli.module_grid import Grid, grid_of
-from api.cli.plot import require_matplotlib, write_figure
+from api.cli.plot import figure_in, require_matplotlib
 from compress.errors import OptionError
 
 if TYPE_CHECKING:
@@ -95,15 +95,12 @@ def draw_conflicts(picture: Path, report: ConflictReport, *, title: str) -> None
     grid = grid_of([name for name, _ in report.modules])
     wide = np.clip(_BESIDE + _CELL_WIDE * len(grid.layers), _NARROWEST, _WIDEST)
     high = np.clip(0.5 + len(_PANELS) * (_ABOVE + _CELL_HIGH * len(grid.kinds)), _LOWEST, _HIGHEST)
-    conflicts = [conflict for _, conflict in report.modules]
-
-    def fill(figure: Figure) -> None:
+    with figure_in(picture, (float(wide), float(high))) as figure:
         figure.suptitle(title, parse_math=False, fontsize="medium")
+        conflicts = [conflict for _, conflict in report.modules]
         for place, panel in enumerate(_PANELS, 1):
             axes = figure.add_subplot(len(_PANELS), 1, place)
             _fill(figure, axes, panel, grid=grid, values=_values(panel, grid, conflicts))
-
-    write_figure(picture, fill, inches=(float(wide), float(high)))
 
 
 def _values(panel: _Panel, grid: Grid, conflicts: Sequence[ModuleConflict]) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from api.cli.plot import require_matplotlib, write_figure
+from api.cli.plot import figure_in, require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,11 +38,8 @@ def draw(picture: Path, compared: Comparison, *, title: str) -> None:
     labels = [compared.experts[number].label for number in order.tolist()]
     matrix = compared.cosines[np.ix_(order, order)]
     inches = min(_LARGEST, max(_SMALLEST, 2.2 + _INCHES_PER_ROW * min(count, _NAMED)))
-
-    def fill(figure: Figure) -> None:
+    with figure_in(picture, (inches + 0.9, inches)) as figure:
         _fill(figure, matrix, labels, title)
-
-    write_figure(picture, fill, inches=(inches + 0.9, inches))
 
 
 def _fill(figure: Figure, matrix: Array, labels: list[str], title: str) -> None:

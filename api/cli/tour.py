@@ -207,7 +207,7 @@ def _compress(walk: Tour, name: str, target: str) -> None:
 
 def _merge(walk: Tour, names: tuple[str, ...], target: str) -> None:
     from api.workflows.compress import fetch_origin
-    from api.workflows.merge import MergeInput, combine, publish
+    from api.workflows.merge import MergeInput, combine, opened, publish
     from merge import Recipe
 
     place = walk.place / "merged"
@@ -223,7 +223,8 @@ def _merge(walk: Tour, names: tuple[str, ...], target: str) -> None:
         ]
         inputs = [MergeInput(o, weight) for o, weight in zip(origins, WEIGHTS, strict=True)]
         recipe = Recipe()
-        report = combine(inputs, place, recipe, client=walk.client)
+        with opened(inputs, walk.client) as adapters:
+            report = combine(adapters, place, recipe)
         pushed = publish(
             walk.client,
             place,

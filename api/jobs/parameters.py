@@ -83,6 +83,7 @@ class MergeIn(RequestBody):
         heads: what becomes of classifier heads.
         dtype: how the result is stored; None is as the sources are.
         same_base: why base models of different names are one.
+        conflicts: also tell where the sources contradict one another, in the outcome.
         message: what to note on the published revision.
     """
 
@@ -98,6 +99,7 @@ class MergeIn(RequestBody):
     heads: Literal["average", "first", "none"] = "average"
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     same_base: Line = ""
+    conflicts: bool = False
     message: Prose = ""
 
 

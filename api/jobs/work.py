@@ -47,15 +47,23 @@ def compress(asked: CompressIn, context: JobContext) -> JsonObject:
 
 def merge(asked: MergeIn, context: JobContext) -> JsonObject:
     """Merge adapters and publish the result."""
-    from api.workflows.merge import MergeInput, combine, publish  # noqa: PLC0415 - NumPy
+    from api.workflows.merge import (  # noqa: PLC0415 - NumPy
+        MergeInput,
+        combine,
+        opened,
+        publish,
+    )
+    from merge.conflict_report import ConflictLog  # noqa: PLC0415
 
     recipe = recipe_of(asked)
     weights: Sequence[float | None] = asked.weights or [None] * len(asked.sources)
     with context.client() as client:
         origins = [_origin(client, text, context, n) for n, text in enumerate(asked.sources)]
         inputs = [MergeInput(origin, w) for origin, w in zip(origins, weights, strict=True)]
-        place = context.folder / "merged"
-        report = combine(inputs, place, recipe, client=client, progress=context)
+        place, log = context.folder / "merged", ConflictLog(asked.sources)
+        with opened(inputs, client) as adapters:
+            observe = log.observe if asked.conflicts else None
+            report = combine(adapters, place, recipe, progress=context, observe=observe)
         pushed = publish(
             client,
             place,
@@ -65,7 +73,8 @@ def merge(asked: MergeIn, context: JobContext) -> JsonObject:
             message=asked.message,
         )
     told = {**asdict(report), "weights": list(report.weights)}
-    return {**told, "digest": pushed.revision.digest}
+    found = {"conflicts": log.report().to_json()} if asked.conflicts else {}
+    return {**told, **found, "digest": pushed.revision.digest}
 
 
 def evaluate(asked: EvaluateIn, context: JobContext) -> JsonObject:

@@ -39,22 +39,41 @@ class MergeInput:
     weight: float | None = None
 
 
-def combine(
-    inputs: Sequence[MergeInput],
-    destination: Path,
-    recipe: Recipe,
-    *,
-    client: HubClient | None = None,
-    progress: Progress = SILENT,
-    observe: Callable[[MergedModule], None] | None = None,
-) -> MergeReport:
-    """Merge adapters into a local folder; compressed ones are decoded first.
+@contextmanager
+def opened(
+    inputs: Sequence[MergeInput], client: HubClient | None = None
+) -> Iterator[list[WeightedAdapter]]:
+    """Give adapters as a merge takes them: compressed ones decoded, each with its base model.
 
     Args:
         inputs: adapters and weights.
+        client: a hub that may know two names to be one base model.
+
+    Raises:
+        TernError: a compressed one is damaged.
+    """
+    bases = base_names([item.origin for item in inputs], client)
+    with ExitStack() as stack:
+        yield [
+            WeightedAdapter(stack.enter_context(_decoded(item.origin.path)), item.weight, base)
+            for item, base in zip(inputs, bases, strict=True)
+        ]
+
+
+def combine(
+    adapters: Sequence[WeightedAdapter],
+    destination: Path,
+    recipe: Recipe,
+    *,
+    progress: Progress = SILENT,
+    observe: Callable[[MergedModule], None] | None = None,
+) -> MergeReport:
+    """Merge adapters into a local folder.
+
+    Args:
+        adapters: opened ones.
         destination: a new or empty folder.
         recipe: how.
-        client: a hub that may know two names to be one base model.
         progress: who is told.
         observe: is shown every module.
 
@@ -62,15 +81,8 @@ def combine(
         MergeError: the recipe or the adapters do not fit.
         CompressError: an input or the destination is not acceptable.
     """
-    with ExitStack() as stack:
-        paths = [stack.enter_context(_decoded(item.origin.path)) for item in inputs]
-        bases = base_names([item.origin for item in inputs], client)
-        adapters = [
-            WeightedAdapter(path, item.weight, base)
-            for path, item, base in zip(paths, inputs, bases, strict=True)
-        ]
-        size_bytes = sum(_weight_bytes(path) for path in paths)
-        advance = stack.enter_context(progress.task("merging", size_bytes))
+    size_bytes = sum(_weight_bytes(item.path) for item in adapters)
+    with progress.task("merging", size_bytes) as advance:
         shown = 0
 
         def told(done: int, total: int) -> None:
@@ -179,4 +191,6 @@ def _decoded(path: Path) -> Iterator[Path]:
 
 
 def _weight_bytes(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
     return sum(file.stat().st_size for file in path.glob("*.safetensors"))

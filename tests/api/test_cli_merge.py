@@ -163,6 +163,20 @@ def test_a_result_that_does_not_fit_its_type_is_refused(
     assert not Path("out").exists()
 
 
+def test_conflicts_are_told_and_drawn(cli: CommandLine, pair: tuple[Path, Path]) -> None:
+    told = cli.json("merge", *pair, "--conflicts", "--plot", "where.svg", "--to", "out")
+    found = told["conflicts"]
+    assert len(found["modules"]) == 18
+    assert all(0.5 <= module["sign_agreement"] <= 1 for module in found["modules"])
+    assert Path("where.svg").read_text().startswith("<?xml")
+    shown = cli("merge", *pair, "--conflicts", "--method", "ties", "--to", "again").out
+    for part in ("sign agreement", "interference", "norm kept", "the worst 10 of 18 modules"):
+        assert part in shown
+    refused = cli("merge", *pair, "--plot", "where.jpg", "--to", "third", code=2)
+    assert ".png" in refused.err
+    assert not Path("third").exists()
+
+
 def test_an_average_over_a_branch(cli: CommandLine, pair: tuple[Path, Path]) -> None:
     pushed = [cli.json("push", folder, "team/chain")["digest"] for folder in (*pair, pair[0])]
     told = cli.json(
@@ -208,7 +222,7 @@ def test_a_job_makes_what_the_command_makes(cli: CommandLine, pair: tuple[Path, 
     for folder, name in zip(pair, ("team/a", "team/b"), strict=True):
         cli("push", folder, name)
     asked = ("team/a", "team/b", "--method", "ties", "--density", "0.3", "--rank", "8")
-    job = cli.json("merge", *asked, "--as", "team/by-job", "--job")
+    job = cli.json("merge", *asked, "--conflicts", "--as", "team/by-job", "--job")
     here = cli.json("merge", *asked, "--as", "team/here")
     done = ended(cli, job["id"])
     assert done["state"] == "succeeded", done["error"]
@@ -218,5 +232,8 @@ def test_a_job_makes_what_the_command_makes(cli: CommandLine, pair: tuple[Path, 
     assert manifests[0]["lineage"] == manifests[1]["lineage"]
     assert manifests[0]["lineage"][0]["parameters"]["density"] == 0.3
     assert here["rank"] == 8
+    found = cli.json("jobs", "show", job["id"])["outcome"]["conflicts"]
+    assert 0.5 < found["sign_agreement"] < 1
+    assert len(found["modules"]) == 18
     refused = cli("merge", *asked, "--gamma", "0.1", "--as", "team/x", "--job", code=2)
     assert "ties does not take gamma" in refused.err
