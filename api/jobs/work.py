@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 from api.jobs.context import JobContext
 from api.jobs.methods import method_of, recipe_of
-from api.jobs.parameters import CompressIn, EvaluateIn, GcIn, MergeIn, NoopIn, VerifyIn
+from api.jobs.parameters import (
+    CompressIn,
+    EvaluateIn,
+    GcIn,
+    MergeIn,
+    NoopIn,
+    SimilarIn,
+    VerifyIn,
+)
 from api.settings import visible_gpus
 from registry.collect import DEFAULT_GRACE_S
 from registry.jobs.values import JobProgress, JsonObject
@@ -66,6 +74,47 @@ def merge(asked: MergeIn, context: JobContext) -> JsonObject:
         )
     told = {**asdict(report), "weights": list(report.weights)}
     return {**told, "digest": pushed.revision.digest}
+
+
+def similar(asked: SimilarIn, context: JobContext) -> JsonObject:
+    """Compare experts as they are compressed; tell the nearest, and what belongs together."""
+    from api.workflows.similar import (  # noqa: PLC0415 - NumPy
+        SimilarOptions,
+        compare_all,
+        hub_expert,
+        hub_library,
+        nearest,
+    )
+    from merge.compressed import Space  # noqa: PLC0415
+
+    options = SimilarOptions(Space(asked.space), asked.threshold, asked.cut)
+    expert, base, own = None, asked.base_model, None
+    with context.client() as client:
+        if asked.source is not None:
+            found = Reference.parse(asked.source)
+            expert, base = hub_expert(client, found, cache_dir=context.cache_dir)
+            own = found.digest
+        if base is None:
+            raise JobRequestError(
+                "nothing says which base model this belongs to",
+                field="source",
+                expected="an adapter of a known base model",
+                actual=str(asked.source),
+            )
+        library, refused = hub_library(
+            client,
+            base,
+            cache_dir=context.cache_dir,
+            namespace=asked.namespace,
+            without=own,
+            progress=context,
+        )
+    for one in refused:
+        context.log(f"{one.label} cannot be compared: {one.reason}")
+    if expert is not None:
+        return nearest(expert, library, options=options, progress=context).to_json(asked.top)
+    compared = compare_all(library, options=options, clusters=True, progress=context)
+    return compared.to_json(asked.top)
 
 
 def evaluate(asked: EvaluateIn, context: JobContext) -> JsonObject:

@@ -189,6 +189,7 @@ def hub_library(
     base: str,
     *,
     cache_dir: Path,
+    namespace: str | None = None,
     without: Digest | None = None,
     progress: Progress = SILENT,
 ) -> tuple[list[CompressedExpert], list[Refused]]:
@@ -198,6 +199,7 @@ def hub_library(
         client: the hub.
         base: the base model, in any spelling.
         cache_dir: where partial downloads wait.
+        namespace: only adapters of this one.
         without: a revision that is left out.
         progress: who is told.
 
@@ -207,7 +209,7 @@ def hub_library(
     Raises:
         HubError: the hub refuses.
     """
-    adapters = list(client.adapters(base=base))
+    adapters = list(client.adapters(base=base, namespace=namespace))
     experts: list[CompressedExpert] = []
     refused: list[Refused] = []
     with progress.task("reading experts", sum(a.size_bytes for a in adapters)) as advance:
