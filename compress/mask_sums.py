@@ -19,7 +19,7 @@ def add_scaled(total: Array, rows: TritRows, scale: float) -> None:
     """Add scale · trit to float64 [rows, columns]."""
     code = _code(rows)
     if code is not None:
-        code.add_scaled(rows.nonzero, rows.negative, scale, total)
+        code.add_scaled(rows.nonzero, rows.negative, float(scale), total)
         return
     total += scale * unpack_rows(rows)
 
@@ -36,7 +36,7 @@ def add_agreeing(
         wanted: int8 [rows, columns], +1 or −1: the sign that agrees.
         scales: what +1 stands for, and what a trit counts.
     """
-    scale, count = scales
+    scale, count = float(scales[0]), float(scales[1])
     code = _code(rows)
     if code is not None:
         code.add_agreeing(rows.nonzero, rows.negative, wanted, scale, count, total, counted)
