@@ -10,7 +10,7 @@ import pytest
 
 from compress import loops, mask_products
 from compress.mask_products import Paired, paired_sums, row_products
-from compress.mask_sums import add_agreeing, add_scaled
+from compress.mask_sums import add_agreeing, add_scaled, majority
 from compress.trit_rows import pack_rows
 
 loops.load()
@@ -41,13 +41,14 @@ def test_products_compile_nothing_more(owners: int) -> None:
 
 
 def test_sums_compile_nothing_more() -> None:
-    before = signatures("mask_sums", "add_scaled", "add_agreeing")
+    names = ("add_scaled", "add_agreeing", "majority")
+    before = signatures("mask_sums", *names)
     rows = pack_rows(np.ones((2, 70), np.int8))
     total = np.zeros((2, 70))
     add_scaled(total, rows, 2)
-    add_agreeing(total, total.copy(), rows, np.ones((2, 70), np.int8), (1.0, 1.0))
+    add_agreeing(total, total.copy(), rows, majority([rows] * 3), (1, 1))
     assert (total == 3).all()
-    assert signatures("mask_sums", "add_scaled", "add_agreeing") == before
+    assert signatures("mask_sums", *names) == before
 
 
 def test_blocks_keep_owners_whole() -> None:
