@@ -118,10 +118,11 @@ def _trits(tern: TernFile, backend: Backend) -> Tensors:
 
 def _beside(tern: TernFile, backend: Backend) -> Tensors:
     """Give what is not described: rounded heads, and what is kept exactly."""
-    return {info.name: backend.on_device(values) for info, values in _kept(tern)}
+    return {info.name: backend.on_device(values) for info, values in kept_tensors(tern)}
 
 
-def _kept(tern: TernFile) -> Iterator[tuple[TensorInfo, Array]]:
+def kept_tensors(tern: TernFile) -> Iterator[tuple[TensorInfo, Array]]:
+    """Give what is not described by trits or layers: rounded heads, and what is kept exactly."""
     parts: dict[str, list[Array]] = {}
     for tensor, _, values in decoded_heads(tern):
         parts.setdefault(tensor.info.name, []).append(values)

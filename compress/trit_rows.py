@@ -59,6 +59,24 @@ class TritRows:
         return TritRows(self.columns, self.nonzero[start:stop], self.negative[start:stop])
 
 
+@dataclass(frozen=True, slots=True)
+class TernaryTensor:
+    """Hold a tensor of scale · trit.
+
+    Attributes:
+        rows: its trits, [rows, columns].
+        scale: what +1 stands for.
+    """
+
+    rows: TritRows
+    scale: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Give rows and columns."""
+        return self.rows.rows, self.rows.columns
+
+
 def word_count(columns: int) -> int:
     """Count the words of one plane of a vector."""
     return -(-columns // BITS_PER_WORD)

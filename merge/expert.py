@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from compress.adapter import Source, SourceKind, open_adapter
 from compress.dtypes import Array, widen
 from compress.errors import CompressError
 from compress.lora import LoraModule, Role, find_modules, split_key, unread_patterns
+from compress.places import LONE_SUFFIX, tern_files
 from compress.tensor_file import TensorInfo
+from compress.tern_weights import open_ternary
 from merge.delta_space import Delta
 from merge.errors import IncompatibleError
 from merge.factors import Factors
@@ -89,7 +91,9 @@ class Expert:
         module = self.modules[name]
         a = self._finite(module.a).reshape(module.rank, -1)
         b = self._finite(module.b).reshape(-1, module.rank)
-        return Factors(a, b, module.scale)
+        trits = self._weights.ternary(module.a), self._weights.ternary(module.b)
+        ternary = (trits[0], trits[1]) if trits[0] is not None and trits[1] is not None else None
+        return Factors(a, b, module.scale, ternary)
 
     def delta(self, name: str) -> Delta:
         """Read one module's ΔW, its scale folded into B; further axes of A are flattened."""
@@ -194,9 +198,14 @@ def _refusal(
     )
 
 
+def _open(path: Path) -> AbstractContextManager[Source]:
+    compressed = path.suffix == LONE_SUFFIX or bool(tern_files(path))
+    return open_ternary(path) if compressed else open_adapter(path)
+
+
 @contextmanager
 def open_expert(path: Path, *, base: str | None = None) -> Iterator[Expert]:
-    """Open a PEFT folder, or a file or folder of LoRA weights alone, for merging.
+    """Open a PEFT folder, LoRA weights alone, or a `compeft` file, for merging.
 
     Args:
         path: the folder or file.
@@ -207,7 +216,7 @@ def open_expert(path: Path, *, base: str | None = None) -> Iterator[Expert]:
     """
     with ExitStack() as stack:
         try:
-            source = stack.enter_context(open_adapter(path))
+            source = stack.enter_context(_open(path))
         except CompressError as error:
             raise IncompatibleError(
                 str(error),

@@ -13,8 +13,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from compress.dtypes import Array
+from compress.trit_rows import TernaryTensor
 from merge import sparsifiers
 from merge.coefficients import slerp
+from merge.compressed.sums import Convention, linear_sum, ties
 from merge.delta_space import Delta
 from merge.entries import Rule, merge_arrays, weighted_sum
 from merge.errors import MergeOptionError
@@ -53,11 +55,43 @@ def by_rule(rule: Rule) -> MergeFactors:
         products = np.array([w * own.scale for w, own in zip(weights, factors, strict=True)])
         root = np.sqrt(np.abs(products))
         signed = np.where(products < 0, -root, root)
+        if merged := _from_masks(rule, factors, (signed, root), options):
+            return merged
         a = merge_arrays([own.a for own in factors], signed, rule, options)
         b = merge_arrays([own.b for own in factors], root, rule, options)
         return Delta(a, b)
 
     return merge
+
+
+def _from_masks(
+    rule: Rule, factors: Sequence[Factors], weights: tuple[Array, Array], options: Options
+) -> Delta | None:
+    """Do what a rule does on the bit masks of compressed adapters, where there is such a way.
+
+    Sums need no more; TIES does not where its trim, which keeps the largest, would drop some of the
+    trits, which are all as large.
+    """
+    found = []
+    for side, own_weights in enumerate(weights):
+        tensors = [own.ternary[side] for own in factors if own.ternary is not None]
+        if len(tensors) < len(factors) or len({t.rows.columns for t in tensors}) > 1:
+            return None
+        if rule is LINEAR:
+            merged = linear_sum(tensors, own_weights.tolist())
+        elif rule is TIES and all(_untrimmed(tensor, options) for tensor in tensors):
+            merged = ties(tensors, own_weights.tolist(), convention=Convention.PEFT)
+        else:
+            return None
+        found.append(merged.astype(np.float64))
+    like = factors[0]
+    return Delta(found[0].reshape(like.a.shape), found[1].reshape(like.b.shape))
+
+
+def _untrimmed(tensor: TernaryTensor, options: Options) -> bool:
+    count = tensor.rows.rows * tensor.rows.columns
+    nonzero = int(np.bitwise_count(tensor.rows.nonzero).sum(dtype=np.int64))
+    return nonzero <= max(1, int(options.density * count))
 
 
 def slerp_factors(factors: Sequence[Factors], weights: Array, options: Options) -> Delta:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compress.dtypes import Array
+from compress.trit_rows import TernaryTensor
 from merge.delta_space import Delta
 
 
@@ -16,11 +17,13 @@ class Factors:
         a: float64 [rank, d_in]; further axes are flattened.
         b: float64 [d_out, rank].
         scale: alpha / rank, or alpha / √rank for rsLoRA.
+        ternary: A and B once more as trits, row after row, where they are stored as such.
     """
 
     a: Array
     b: Array
     scale: float
+    ternary: tuple[TernaryTensor, TernaryTensor] | None = None
 
     @property
     def delta(self) -> Delta:

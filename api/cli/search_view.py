@@ -37,6 +37,8 @@ def tell_search(result: SearchResult, names: Sequence[str]) -> None:
         names: of the inputs, in their order.
     """
     before, after = result.before.weights, result.after.weights
+    if not any(after):
+        output.warning("no mix of these adapters does better on the rows than none of them")
     output.table(
         _COLUMNS,
         [

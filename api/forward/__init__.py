@@ -4,7 +4,8 @@ The command line imports a module of this package only inside the command that n
 torch, transformers and PEFT take seconds to import and are an extra; call `require_torch` before.
 Nothing is downloaded, no code of a model folder is run and no pickle is opened. Training does not
 belong here. Start at `evaluate.py` (accuracy and loss); `models.py` loads, `gain.py` tunes one
-factor on ΔW and `moments.py` collects the input second moments that weight a distortion.
+factor on ΔW, `deltas.py` puts merges into a loaded model and `moments.py` collects the input second
+moments that weight a distortion.
 """
 
 from __future__ import annotations

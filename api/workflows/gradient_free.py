@@ -1,9 +1,10 @@
 """Find a low point of a function of a few numbers in a few dozen calls, without gradients.
 
-The only place that imports SciPy, which is the extra `search`. LoraHub (arXiv 2307.13269) lets
-Nevergrad choose an optimiser; with so few calls it chooses SciPy's COBYLA, with a first step of 1.
-A first step of 1/4 came closer to the lowest point on test functions of 2 to 16 numbers, and
-Nevergrad 1.0.12 warns and fails beside today's NumPy and SciPy; so COBYLA is called directly.
+SciPy is the extra `merge`. LoraHub (arXiv 2307.13269) lets Nevergrad choose an optimiser; with so
+few calls it chooses SciPy's COBYLA, with a first step of 1. On test functions of 2 and 4 numbers a
+first step of 1/4 comes as close to the lowest point, on those of 8 and 16 closer (5 % of the way
+are left, not 10 %; 16 %, not 30 %). Nevergrad 1.0.12 warns, and its surrogate model fails, beside
+NumPy 2.4 and SciPy 1.17; so COBYLA is called directly.
 """
 
 from __future__ import annotations

@@ -15,15 +15,15 @@ from api.remote.progress import SILENT, Progress
 from api.workflows.compress import Origin
 from api.workflows.push import PushedRevision, PushOptions, push
 from compress.adapter import CONFIG_NAME
+from compress.container_read import TernFile
 from compress.decode import decompress
-from compress.places import find_tern, tern_files
+from compress.places import LONE_SUFFIX, find_tern, tern_files
+from compress.tern_weights import is_ternary_lora
 from merge import MergedModule, MergeReport, Recipe, WeightedAdapter, merge_adapters
 from registry.base_names import base_key_if_named
 from registry.digest import Digest
 from registry.manifest import LineageEdge, Operation
 from registry.refs import AdapterName, Reference
-
-_LONE_SUFFIX = ".tern"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class MergeInput:
 def opened(
     inputs: Sequence[MergeInput], client: HubClient | None = None
 ) -> Iterator[list[WeightedAdapter]]:
-    """Give adapters as a merge takes them: compressed ones decoded, each with its base model.
+    """Give adapters as a merge takes them, each with its base model.
 
     Args:
         inputs: adapters and weights.
@@ -160,11 +160,18 @@ def _base_of(origin: Origin) -> str | None:
     if origin.revision is not None:
         return origin.revision.manifest.base_model
     try:
-        told = json.loads((origin.path / CONFIG_NAME).read_bytes())
+        told = json.loads(_config(origin.path))
     except (OSError, ValueError):
         return None
     name = told.get("base_model_name_or_path") if isinstance(told, dict) else None
     return name if isinstance(name, str) else None
+
+
+def _config(path: Path) -> bytes:
+    if path.suffix == LONE_SUFFIX or tern_files(path):
+        with TernFile(find_tern(path)) as tern:
+            return tern.index.config or b"{}"
+    return (path / CONFIG_NAME).read_bytes()
 
 
 def _on_hub(client: HubClient, name: str) -> str:
@@ -178,9 +185,9 @@ def _on_hub(client: HubClient, name: str) -> str:
 
 @contextmanager
 def _decoded(path: Path) -> Iterator[Path]:
-    """Give a PEFT folder; a `.tern` is decoded into a temporary one."""
-    compressed = path.suffix == _LONE_SUFFIX or (path.is_dir() and tern_files(path))
-    if not compressed:
+    """Give what a merge reads: a `.tern` is decoded, unless its bit masks will do."""
+    compressed = path.suffix == LONE_SUFFIX or (path.is_dir() and tern_files(path))
+    if not compressed or is_ternary_lora(path):
         yield path
         return
     tern = find_tern(path)

@@ -89,13 +89,17 @@ def search(
         on_step: is told of each point.
 
     Raises:
-        OptionError: SciPy is absent, or the loss at the usual weights is not a finite number.
+        OptionError: SciPy is absent, the usual weights are out of bounds, or the loss there is not
+            a finite number.
         BaseMismatchError: the merge gives modules that the model does not have.
         MergeError: the method refuses its usual weights.
     """
     from api.forward.deltas import DeltaSlots  # noqa: PLC0415 - torch only where a model runs
 
     require_scipy()
+    if not all(options.low <= weight <= options.high for weight in usual):
+        given = ", ".join(f"{weight:g}" for weight in usual)
+        raise search_refusal("weight", f"from {options.low:g} to {options.high:g}", given)
     trying = _Trying(merge, task, DeltaSlots(task.loaded), options, on_step)
     box = Box(options.low, options.high, options.steps, options.seed)
     minimise(trying.objective, _starts(usual, options.steps), box)

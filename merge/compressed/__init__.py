@@ -8,6 +8,7 @@ knows no hub. Start at `similarity.py`; `reading.py` opens an expert, `sums.py` 
 
 from __future__ import annotations
 
+from compress.trit_rows import TernaryTensor
 from merge.compressed.clusters import Clusters, find_clusters
 from merge.compressed.duplicates import Pair, Relation, find_pairs
 from merge.compressed.experts import CompressedExpert, CompressedModule
@@ -16,7 +17,6 @@ from merge.compressed.similarity import Space, all_cosines, cosines_to
 from merge.compressed.sums import (
     Convention,
     Election,
-    TernaryTensor,
     elect_signs,
     linear_sum,
     ties,

@@ -10,7 +10,6 @@ Everything here is element-wise, so that on factors it is the PEFT-compatible mo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from compress.dtypes import Array
 from compress.errors import OptionError
 from compress.mask_sums import add_agreeing, add_scaled
-from compress.trit_rows import TritRows, require_same_columns
+from compress.trit_rows import TernaryTensor, require_same_columns
 from merge.errors import MergeOptionError
 
 #: Sums of weights that are nearer to zero than this divide nothing, as in mergekit.
@@ -42,24 +41,6 @@ class Election(StrEnum):
 
     TOTAL = "total"
     FREQUENCY = "frequency"
-
-
-@dataclass(frozen=True, slots=True)
-class TernaryTensor:
-    """Hold a tensor of scale · trit.
-
-    Attributes:
-        rows: its trits, [rows, columns].
-        scale: what +1 stands for.
-    """
-
-    rows: TritRows
-    scale: float
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Give rows and columns."""
-        return self.rows.rows, self.rows.columns
 
 
 def linear_sum(tensors: Sequence[TernaryTensor], weights: Sequence[float]) -> Array:

@@ -32,6 +32,14 @@ def test_weights_loss_and_accuracy_are_told(capsys: pytest.CaptureFixture[str]) 
     assert ["accuracy", "50.0%", "→", "87.5%"] in lines
 
 
+def test_adapters_that_do_not_help_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    tell_search(SearchResult((BEFORE, AFTER), 8), ["a", "b"])
+    assert "warning" not in capsys.readouterr().err
+    base = SearchPoint((0.0, 0.0), 0.5, 0.9, 0.5)
+    tell_search(SearchResult((BEFORE, base), 8), ["a", "b"])
+    assert "no mix of these adapters" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_bar_is_drawn_on_a_terminal_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, terminal: bool

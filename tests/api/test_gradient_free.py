@@ -86,5 +86,5 @@ def test_points_can_be_written_down() -> None:
 def test_an_absent_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     require_scipy()
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(OptionError, match=r"ternery\[search\]"):
+    with pytest.raises(OptionError, match=r"ternery\[merge\]"):
         require_scipy()

@@ -194,6 +194,9 @@ def test_what_cannot_be_searched_is_refused(
         search_weights(pair, Recipe(), task)
     with pytest.raises(MergeOptionError, match="finds the weights itself"):
         search_weights(pair, Recipe("ema", heads=HeadPolicy.FIRST), task)
+    far = [WeightedAdapter(item.path, 2.0) for item in pair]
+    with pytest.raises(OptionError, match=r"from -1\.5 to 1\.5"):
+        search_weights(far, FIRST, task)
     with pytest.raises(SourceError, match="cannot be read"):
         search_weights(pair, FIRST, SearchTask(tmp_path / "none", task.base_model))
     few = SearchTask(write_rows(tmp_path, [("one", "a")]), task.base_model)
