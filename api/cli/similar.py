@@ -9,20 +9,18 @@ from typing import TYPE_CHECKING
 import click
 
 from api.cli import output
-from api.cli.output import Column
 from api.cli.session import Session, command, common
+from api.cli.similar_report import tell_all, tell_nearest
 from api.cli.sources import as_folder, fetched, local_path, parse_reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from api.workflows.similar import Comparison, Nearest, SimilarOptions
     from merge.compressed import CompressedExpert
     from merge.compressed.comparable import Refused
 
 _PLOTS = (".png", ".svg")
 _NEIGHBOURS, _PAIRS = 10, 50
-_DIGITS = 7
 
 
 @command(example="adapters similar team/sql-expert --top 5")
@@ -98,10 +96,10 @@ def similar(
             what = "ΔW" if options.space is Space.DELTA else "A and B"
             draw(picture, compared, title=f"cosine of {what}")
             output.message(f"drew {picture}")
-        _tell_all(session, compared, refused, options, top or _PAIRS)
+        tell_all(session, compared, refused, top=top or _PAIRS)
         return
     near = nearest(expert, library, options=options, progress=session.progress())
-    _tell_nearest(session, expert, near, refused, top or _NEIGHBOURS)
+    tell_nearest(session, near, refused, top=top or _NEIGHBOURS)
 
 
 def _read(
@@ -139,7 +137,7 @@ def _read_hub(
     session: Session, reference: str
 ) -> tuple[CompressedExpert, list[CompressedExpert], list[Refused]]:
     """Read an expert, and all of the hub that have its base model."""
-    from api.workflows.similar import hub_library
+    from api.workflows.expert_library import hub_library
     from merge.compressed import read_expert
     from registry.digest import Digest
 
@@ -166,124 +164,3 @@ def _read_hub(
             client, base, cache_dir=cache_dir, without=own, progress=session.progress()
         )
     return expert, library, refused
-
-
-def _tell_nearest(
-    session: Session, expert: CompressedExpert, near: Nearest, refused: list[Refused], top: int
-) -> None:
-    shown = near.neighbours[:top]
-    odd = (*refused, *near.refused)
-    if session.as_json:
-        output.as_json(
-            {
-                "reference": expert.label,
-                "neighbours": [
-                    {
-                        "label": one.label,
-                        "cosine": round(one.cosine, _DIGITS),
-                        "relation": one.relation.value if one.relation else None,
-                        "same_source": one.same_source,
-                        "method": one.method,
-                    }
-                    for one in shown
-                ],
-                "compared": len(near.neighbours),
-                "zero": list(near.zero),
-                "incomparable": _json_refused(odd),
-            }
-        )
-        return
-    columns = (Column("cosine", right=True), Column("expert"), Column("method"), Column(""))
-    rows = [
-        (
-            _cosine(one.cosine),
-            one.label,
-            one.method,
-            _relation(one.relation, same_source=one.same_source),
-        )
-        for one in shown
-    ]
-    if rows:
-        output.table(columns, rows)
-    _tell_beside(len(near.neighbours), len(shown), near.zero, odd)
-
-
-def _tell_all(
-    session: Session,
-    compared: Comparison,
-    refused: list[Refused],
-    options: SimilarOptions,
-    top: int,
-) -> None:
-    labels = [expert.label for expert in compared.experts]
-    members = compared.clusters.members() if compared.clusters is not None else None
-    odd = (*refused, *compared.refused)
-    if session.as_json:
-        value: dict[str, output.JsonValue] = {
-            "experts": labels,
-            "cosines": compared.cosines.round(_DIGITS).tolist(),
-            "pairs": [
-                {
-                    "first": labels[pair.first],
-                    "second": labels[pair.second],
-                    "cosine": round(pair.cosine, _DIGITS),
-                    "relation": pair.relation.value,
-                    "same_source": pair.same_source,
-                }
-                for pair in compared.pairs
-            ],
-            "zero": list(compared.zero),
-            "incomparable": _json_refused(odd),
-        }
-        if members is not None:
-            value["clusters"] = [[labels[number] for number in group] for group in members]
-        output.as_json(value)
-        return
-    shown = compared.pairs[:top]
-    columns = (Column("cosine", right=True), Column("one"), Column("other"), Column(""))
-    rows = [
-        (
-            _cosine(pair.cosine),
-            labels[pair.first],
-            labels[pair.second],
-            _relation(pair.relation, same_source=pair.same_source),
-        )
-        for pair in shown
-    ]
-    if rows:
-        output.table(columns, rows)
-    else:
-        output.message(f"no two reach a cosine of {options.threshold:g}")
-    if members is not None:
-        output.line("")
-        clusters = [(str(n), str(len(m)), _names(labels, m)) for n, m in enumerate(members, 1)]
-        heads = (Column("cluster", right=True), Column("experts", right=True), Column("which"))
-        output.table(heads, clusters)
-    _tell_beside(len(compared.pairs), len(shown), compared.zero, odd)
-
-
-def _tell_beside(found: int, shown: int, zero: Sequence[str], odd: Sequence[Refused]) -> None:
-    """Tell what is no line of the table: how many more, what is zero, what cannot be compared."""
-    if found > shown:
-        output.message(f"{shown} of {found}; --top shows more")
-    for label in zero:
-        output.warning(f"{label} is zero: it is like nothing, and its cosine counts as 0")
-    for one in odd:
-        output.warning(f"{one.label} cannot be compared: {one.reason}")
-
-
-def _json_refused(odd: Sequence[Refused]) -> list[output.JsonValue]:
-    return [{"label": one.label, "reason": one.reason} for one in odd]
-
-
-def _relation(relation: str | None, *, same_source: bool) -> str:
-    parts = [str(relation or ""), "made from the same weights" if same_source else ""]
-    return ", ".join(part for part in parts if part)
-
-
-def _cosine(value: float) -> str:
-    return f"{value:.4f}"
-
-
-def _names(labels: Sequence[str], members: Sequence[int]) -> str:
-    return ", ".join(labels[number] for number in members)

@@ -1,23 +1,17 @@
 """Say which experts are alike, wherever they are: nearest ones, duplicates, clusters.
 
-Compressed revisions are fetched and compared as they are compressed. Start at `nearest` and
-`compare_all`; `hub_library` reads what a hub holds of one base model.
+Start at `nearest` and `compare_all`; `expert_library.py` reads what a hub holds of a base model.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from api.client import HubClient
 from api.remote.progress import SILENT, Progress
-from api.schemas import AdapterBody, RevisionBody
-from api.workflows.pull import fetch_all
 from compress.dtypes import Array
-from compress.errors import CompressError
 from merge.compressed import (
     Clusters,
     CompressedExpert,
@@ -34,11 +28,6 @@ from merge.compressed.comparable import Refused, comparable
 from merge.compressed.duplicates import NEAR, check_threshold, relation_of, same_source
 from merge.compressed.similarity import Told
 from merge.errors import IncompatibleError
-from registry.digest import Digest
-from registry.refs import DEFAULT_BRANCH, AdapterName, Reference
-from registry.validation.adapter_files import CONFIG_FILE
-
-_WEIGHTS = (".safetensors", ".tern")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +69,13 @@ class Nearest:
     """Hold the experts beside one.
 
     Attributes:
+        label: how people call the one.
         neighbours: the nearest first.
         refused: who cannot be compared with it, and why.
         zero: labels of experts that are zero, whose cosine is 0 by definition.
     """
 
+    label: str
     neighbours: tuple[Neighbour, ...]
     refused: tuple[Refused, ...]
     zero: tuple[str, ...]
@@ -97,7 +88,8 @@ class Comparison:
     Attributes:
         experts: those that were compared.
         cosines: float64 [experts, experts].
-        pairs: duplicates and near-duplicates, the nearest first.
+        threshold: the cosine of near-duplicates.
+        pairs: those that reach it, the nearest first.
         clusters: which experts belong together, or None where nobody asked.
         refused: who cannot be compared with the others, and why.
         zero: labels of experts that are zero, whose cosine is 0 by definition.
@@ -105,6 +97,7 @@ class Comparison:
 
     experts: tuple[CompressedExpert, ...]
     cosines: Array
+    threshold: float
     pairs: tuple[Pair, ...]
     clusters: Clusters | None
     refused: tuple[Refused, ...]
@@ -148,7 +141,7 @@ def nearest(
             Neighbour(other.label, other.method, cosine, relation, same_source(expert, other))
         )
     found.sort(key=lambda neighbour: (-neighbour.cosine, neighbour.label))
-    return Nearest(tuple(found), tuple(refused), _zero(kept))
+    return Nearest(expert.label, tuple(found), tuple(refused), _zero(kept))
 
 
 def compare_all(
@@ -177,48 +170,12 @@ def compare_all(
     return Comparison(
         experts=tuple(kept),
         cosines=cosines,
+        threshold=chosen.threshold,
         pairs=tuple(find_pairs(kept, cosines, threshold=chosen.threshold)),
         clusters=find_clusters(cosines, least=chosen.cut) if clusters else None,
         refused=tuple(refused),
         zero=_zero(kept),
     )
-
-
-def hub_library(
-    client: HubClient,
-    base: str,
-    *,
-    cache_dir: Path,
-    without: Digest | None = None,
-    progress: Progress = SILENT,
-) -> tuple[list[CompressedExpert], list[Refused]]:
-    """Read all adapters of a base model that the caller may read, as their `main` is.
-
-    Args:
-        client: the hub.
-        base: the base model, in any spelling.
-        cache_dir: where partial downloads wait.
-        without: a revision that is left out.
-        progress: who is told.
-
-    Returns:
-        the experts by name, and which adapters cannot be compared, and why.
-
-    Raises:
-        HubError: the hub refuses.
-    """
-    adapters = list(client.adapters(base=base))
-    experts: list[CompressedExpert] = []
-    refused: list[Refused] = []
-    with progress.task("reading experts", sum(a.size_bytes for a in adapters)) as advance:
-        for adapter in adapters:
-            found = _hub_expert(client, adapter, cache_dir, without)
-            if isinstance(found, Refused):
-                refused.append(found)
-            elif found is not None:
-                experts.append(found)
-            advance(adapter.size_bytes)
-    return experts, refused
 
 
 def read_all(sources: Iterable[tuple[str, Path]]) -> tuple[list[CompressedExpert], list[Refused]]:
@@ -238,38 +195,6 @@ def read_all(sources: Iterable[tuple[str, Path]]) -> tuple[list[CompressedExpert
         except IncompatibleError as error:
             refused.append(Refused(label, error.message))
     return experts, refused
-
-
-def _hub_expert(
-    client: HubClient, adapter: AdapterBody, cache_dir: Path, without: Digest | None
-) -> CompressedExpert | Refused | None:
-    """Read one adapter; nothing if it is the revision that is left out."""
-    name = AdapterName.parse(adapter.name)
-    heads = {ref.name: ref.digest for ref in adapter.branches}
-    if DEFAULT_BRANCH not in heads:
-        return Refused(adapter.name, f"has no branch {DEFAULT_BRANCH}")
-    digest = Digest.parse(heads[DEFAULT_BRANCH])
-    if digest == without:
-        return None
-    revision = client.resolve(Reference(name, digest=digest))
-    with tempfile.TemporaryDirectory(prefix="adapters-") as work:
-        folder = Path(work) / name.name
-        fetch_all(client, _what_counts(revision), folder, cache_dir=cache_dir)
-        try:
-            return read_expert(folder, label=adapter.name)
-        except (IncompatibleError, CompressError) as error:
-            return Refused(adapter.name, error.message)
-
-
-def _what_counts(revision: RevisionBody) -> RevisionBody:
-    """Leave out the files that say nothing about ΔW."""
-    manifest = revision.manifest
-    files = [
-        file
-        for file in manifest.files
-        if "/" not in file.path and (file.path == CONFIG_FILE or file.path.endswith(_WEIGHTS))
-    ]
-    return revision.model_copy(update={"manifest": manifest.model_copy(update={"files": files})})
 
 
 @contextmanager

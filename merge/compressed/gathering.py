@@ -85,8 +85,11 @@ def gather(experts: Sequence[CompressedExpert], name: str) -> Gathered:
     )
 
 
-def dense_parts(trits: Paired) -> Iterator[tuple[int, int, Dense]]:
-    """Unpack trits, some owners at a time: first owner, last owner, and their pairs as floats."""
+def unpacked(module: Gathered) -> Iterator[tuple[Array, Dense]]:
+    """Unpack the trits of a module, some owners at a time: who they are, and pairs of floats."""
+    trits = module.trits
+    if trits is None:
+        return
     per_row = trits.a.columns + trits.b.columns
     first = 0
     for last in range(1, trits.owners + 1):
@@ -94,7 +97,8 @@ def dense_parts(trits: Paired) -> Iterator[tuple[int, int, Dense]]:
         if more and int(trits.bounds[last + 1] - trits.bounds[first]) * per_row <= _UNPACKED:
             continue
         part = trits.part(first, last)
-        yield first, last, Dense(as_floats(part.a), as_floats(part.b), part.weights, part.bounds)
+        floats = Dense(as_floats(part.a), as_floats(part.b), part.weights, part.bounds)
+        yield module.trit_owners[first:last], floats
         first = last
 
 

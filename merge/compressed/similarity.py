@@ -18,7 +18,7 @@ from compress.dtypes import Array
 from compress.mask_products import mirrored, own_sums, paired_sums, sum_by_owner
 from merge.compressed import factor_space
 from merge.compressed.experts import CompressedExpert
-from merge.compressed.gathering import Dense, Gathered, dense_parts, gather
+from merge.compressed.gathering import Dense, Gathered, gather, unpacked
 
 #: Products that are in memory at one time.
 _TOGETHER = 1 << 22
@@ -51,10 +51,11 @@ def all_cosines(
         included.
     """
     found = np.zeros((len(experts), len(experts)))
-    add = _add_all if space is Space.DELTA else factor_space.add_all
+    add = _add if space is Space.DELTA else factor_space.add
     for name in _modules(experts, progress):
-        add(found, gather(experts, name))
-    return as_cosines(found, np.diagonal(found).copy(), np.diagonal(found).copy())
+        module = gather(experts, name)
+        add(found, module, module)
+    return mirrored(as_cosines(found, np.diagonal(found), np.diagonal(found)))
 
 
 def cosines_to(
@@ -71,10 +72,9 @@ def cosines_to(
     """
     products, own = np.zeros((1, len(others))), np.zeros(1)
     norms = np.zeros(len(others))
-    delta = space is Space.DELTA
-    add, add_own = (
-        (_add_between, _add_own) if delta else (factor_space.add_between, factor_space.add_own)
-    )
+    add, add_own = _add, _add_own
+    if space is Space.FACTORS:
+        add, add_own = factor_space.add, factor_space.add_own
     for name in _modules([expert, *others], progress):
         one, many = gather([expert], name), gather(others, name)
         add(products, one, many)
@@ -100,35 +100,20 @@ def _modules(experts: Sequence[CompressedExpert], progress: Told | None) -> Iter
             progress(number, len(names))
 
 
-def _add_all(found: Array, module: Gathered) -> None:
-    if module.trits is not None:
-        found[np.ix_(module.trit_owners, module.trit_owners)] += paired_sums(module.trits)
-    if module.dense is None:
-        return
-    owners = module.dense_owners
-    found[np.ix_(owners, owners)] += dense_sums(module.dense, module.dense)
-    if module.trits is not None:
-        for first, last, part in dense_parts(module.trits):
-            crossed = dense_sums(part, module.dense)
-            others = module.trit_owners[first:last]
-            found[np.ix_(others, owners)] += crossed
-            found[np.ix_(owners, others)] += crossed.T
-
-
-def _add_between(found: Array, left: Gathered, right: Gathered) -> None:
+def _add(found: Array, left: Gathered, right: Gathered) -> None:
+    """Add the inner products of some experts with others, or with themselves, in one module."""
     if left.trits is not None and right.trits is not None:
-        found[np.ix_(left.trit_owners, right.trit_owners)] += paired_sums(left.trits, right.trits)
+        place = np.ix_(left.trit_owners, right.trit_owners)
+        found[place] += paired_sums(left.trits, None if left is right else right.trits)
     if left.dense is not None and right.dense is not None:
-        sums = dense_sums(left.dense, right.dense)
-        found[np.ix_(left.dense_owners, right.dense_owners)] += sums
+        place = np.ix_(left.dense_owners, right.dense_owners)
+        found[place] += dense_sums(left.dense, right.dense)
     if left.trits is not None and right.dense is not None:
-        for first, last, part in dense_parts(left.trits):
-            place = np.ix_(left.trit_owners[first:last], right.dense_owners)
-            found[place] += dense_sums(part, right.dense)
+        for owners, part in unpacked(left):
+            found[np.ix_(owners, right.dense_owners)] += dense_sums(part, right.dense)
     if left.dense is not None and right.trits is not None:
-        for first, last, part in dense_parts(right.trits):
-            place = np.ix_(left.dense_owners, right.trit_owners[first:last])
-            found[place] += dense_sums(left.dense, part)
+        for owners, part in unpacked(right):
+            found[np.ix_(left.dense_owners, owners)] += dense_sums(left.dense, part)
 
 
 def _add_own(found: Array, module: Gathered) -> None:

@@ -1,0 +1,459 @@
+"""Measure how fast a library of compressed experts is compared and summed, beside the usual ways.
+
+    python benchmarks/expert_similarity.py [--experts 1000] [--large 16]
+
+Experts of the shape of MiniLM (18 modules [384 × 384], rank 8, 0.11 M parameters of A and B each):
+trits at two densities, and what `rd` keeps at half a bit a parameter, all in memory; then the same
+from files. All give the cosine of ΔW of every pair. The others, in the same run: matrix products
+of decoded factors in float32, in torch and in NumPy; torch on dense ΔW; and the roads not taken,
+float32 products of unpacked trits and counted bits of the planes of `rd`. What takes too long is
+measured on fewer experts and scaled by pairs, which is said. Then rank 16 at the size of 7 billion
+parameters, and sums and TIES of eight experts. Best of three, in seconds of the wall clock (CPU
+seconds beside it tell how busy the machine was with other work).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft.utils.merge_utils import calculate_majority_sign_mask, disjoint_merge
+from safetensors.numpy import save_file
+
+from compress import Compeft, Rd, Scope, compress_adapter, loops
+from compress.mask_products import row_products
+from compress.trit_rows import pack_rows, unpack_rows
+from merge.compressed import (
+    CompressedExpert,
+    CompressedModule,
+    TernaryTensor,
+    all_cosines,
+    cosines_to,
+    find_clusters,
+    find_pairs,
+    linear_sum,
+    read_expert,
+    ties,
+)
+from merge.compressed.experts import as_floats
+
+RESULTS = Path(__file__).resolve().parent / "results"
+Array = NDArray[Any]
+#: Modules, rank, d_out and d_in of MiniLM's query, value and key as the sample experts adapt them.
+SMALL = [(f"layer.{n}", 8, 384, 384) for n in range(18)]
+#: Of a Llama of 7 billion parameters: d_out and d_in of the seven linear layers of 32 blocks.
+LARGE = [
+    (f"{n}.{name}", 16, d_out, d_in)
+    for n in range(32)
+    for name, d_out, d_in in (
+        *((name, 4096, 4096) for name in "qkvo"),
+        ("gate", 11008, 4096),
+        ("up", 11008, 4096),
+        ("down", 4096, 11008),
+    )
+]
+RD_BITS, KEPT_COMPONENTS = 0.5, (1, 2)
+Shapes = Sequence[tuple[str, int, int, int]]
+
+
+def best_of(repeats: int, work: Callable[[], object]) -> tuple[float, float]:
+    """Give the shortest time in seconds of the wall clock, and the least CPU seconds."""
+    walls, processors = [], []
+    for _ in range(repeats):
+        wall, processor = time.perf_counter(), time.process_time()
+        work()
+        walls.append(time.perf_counter() - wall)
+        processors.append(time.process_time() - processor)
+    return min(walls), min(processors)
+
+
+def random_trits(rng: np.random.Generator, rows: int, columns: int, density: float) -> Array:
+    """Draw int8 [rows, columns]."""
+    draws = rng.random((rows, columns), np.float32)
+    trits: Array = (draws < density).astype(np.int8) - 2 * (draws < density / 2).astype(np.int8)
+    return trits
+
+
+def ternary_library(count: int, shapes: Shapes, density: float) -> list[CompressedExpert]:
+    """Draw experts of trits."""
+    rng = np.random.default_rng(0)
+    return [
+        CompressedExpert(
+            f"expert {number}",
+            "compeft",
+            "base",
+            "",
+            {
+                name: CompressedModule(
+                    pack_rows(random_trits(rng, rank, d_in, density)),
+                    pack_rows(random_trits(rng, rank, d_out, density)),
+                    np.full(rank, float(rng.uniform(0.5, 2))),
+                    (1.0, 1.0),
+                )
+                for name, rank, d_out, d_in in shapes
+            },
+        )
+        for number in range(count)
+    ]
+
+
+def layered_library(count: int, shapes: Shapes) -> list[CompressedExpert]:
+    """Draw experts of small integers, as many components and as large as `rd` has at half a bit."""
+    rng = np.random.default_rng(0)
+
+    def vectors(rank: int, columns: int) -> Array:
+        spread = rng.choice([1.5, 3.0, 6.0], (rank, 1))
+        return np.rint(rng.normal(size=(rank, columns)) * spread).astype(np.int8)
+
+    return [
+        CompressedExpert(
+            f"expert {number}",
+            "rd",
+            "base",
+            "",
+            {
+                name: CompressedModule(
+                    vectors(rank, d_in), vectors(rank, d_out), rng.uniform(0.1, 1, rank)
+                )
+                for name, _, d_out, d_in in shapes
+                for rank in [int(rng.integers(KEPT_COMPONENTS[0], KEPT_COMPONENTS[1] + 1))]
+            },
+        )
+        for number in range(count)
+    ]
+
+
+def decoded_factors(experts: Sequence[CompressedExpert], name: str) -> tuple[Array, Array, Array]:
+    """Decode one module of all experts: a, b with its weights (float32), and whose each row is."""
+    modules = [expert.modules[name] for expert in experts]
+    a = np.concatenate([as_floats(module.a) for module in modules])
+    b = np.concatenate([as_floats(m.b) * m.weights[:, None].astype(np.float32) for m in modules])
+    owner = np.repeat(np.arange(len(modules)), [module.rank for module in modules])
+    return a, b, owner
+
+
+def torch_factors(experts: Sequence[CompressedExpert], *, ready: list[Any] | None = None) -> Array:
+    """Compute all cosines by float32 products of decoded factors in torch."""
+    count = len(experts)
+    total = torch.zeros(count, count)
+    decoded = ready or [decoded_factors(experts, name) for name in experts[0].modules]
+    for a, b, owner in decoded:
+        left, right = torch.from_numpy(a), torch.from_numpy(b)
+        owners = torch.from_numpy(owner)
+        for start in range(0, len(owner), 2000):
+            rows = slice(start, start + 2000)
+            products = (left[rows] @ left.T) * (right[rows] @ right.T)
+            by_column = torch.zeros(len(products), count).index_add_(1, owners, products)
+            total.index_add_(0, owners[rows], by_column)
+    norms = total.diagonal().sqrt()
+    cosines: Array = (total / (norms[:, None] * norms)).numpy()
+    return cosines
+
+
+def numpy_factors(experts: Sequence[CompressedExpert], ready: list[Any]) -> Array:
+    """Compute all inner products by float32 products of decoded factors in NumPy."""
+    count = len(experts)
+    total = np.zeros((count, count), np.float32)
+    for a, b, owner in ready:
+        starts = np.flatnonzero(np.diff(owner, prepend=-1))
+        for start in range(0, count, 250):
+            first = starts[start]
+            last = starts[start + 250] if start + 250 < count else len(owner)
+            products = (a[first:last] @ a.T) * (b[first:last] @ b.T)
+            sums = np.add.reduceat(products, starts, axis=1)
+            own = starts[start : start + 250] - first
+            total[start : start + 250] += np.add.reduceat(sums, own, axis=0)
+    return total
+
+
+def dense_deltas(experts: Sequence[CompressedExpert]) -> Any:
+    """Form every ΔW: float32 [experts, parameters of the base]."""
+    rows = []
+    for expert in experts:
+        parts = [
+            (as_floats(m.b).T * m.weights.astype(np.float32)) @ as_floats(m.a)
+            for m in expert.modules.values()
+        ]
+        rows.append(torch.from_numpy(np.concatenate([part.reshape(-1) for part in parts])))
+    return torch.stack(rows)
+
+
+def dense_cosines(experts: Sequence[CompressedExpert]) -> Any:
+    """Compute all cosines of dense ΔW in torch."""
+    deltas = dense_deltas(experts)
+    deltas /= deltas.norm(dim=1, keepdim=True).clamp_min(1e-30)
+    return deltas @ deltas.T
+
+
+def scaled(seconds: tuple[float, float], part: int, whole: int) -> tuple[float, float]:
+    """Scale what was measured on a part by the number of pairs."""
+    factor = (whole / part) ** 2
+    return seconds[0] * factor, seconds[1] * factor
+
+
+def rows_of(title: str, seconds: tuple[float, float], ours: float, note: str = "") -> str:
+    """Write one line of a table."""
+    wall, processor = seconds
+    return f"| {title} | {wall:,.2f} | {processor:,.2f} | {wall / ours:,.1f} | {note} |"
+
+
+HEAD = ["| way | seconds | CPU seconds | ÷ ours | |", "|---|---|---|---|---|"]
+
+
+def exactness(experts: Sequence[CompressedExpert]) -> float:
+    """Give the largest difference from cosines of dense ΔW in float64."""
+    deltas = dense_deltas(experts).double()
+    products = (deltas @ deltas.T).numpy()
+    norms = np.sqrt(np.diagonal(products))
+    scale = norms[:, None] * norms
+    expected = np.divide(products, scale, out=np.zeros_like(products), where=scale > 0)
+    return float(np.abs(all_cosines(experts) - expected).max())
+
+
+def compare(title: str, experts: list[CompressedExpert], few: int) -> list[str]:
+    """Measure all ways on one library."""
+    count = len(experts)
+    ours = best_of(3, lambda: all_cosines(experts))
+    one = best_of(3, lambda: cosines_to(experts[0], experts))
+    ready = [decoded_factors(experts, name) for name in experts[0].modules]
+    dense = experts[:few]
+    cosines = all_cosines(experts)
+    scaled_note = f"measured on {few} experts, scaled by pairs"
+    memory = sum(expert.size_bytes for expert in experts) / 1e6
+    floats = sum(a.nbytes + b.nbytes for a, b, _ in ready) / 1e6
+    lines = [
+        f"## {title}",
+        "",
+        f"{count:,} experts, {count * (count - 1) // 2:,} pairs; {memory:,.0f} MB in memory, "
+        f"{floats:,.0f} MB as float32 factors. Largest difference from cosines of dense ΔW in "
+        f"float64, on {few} of them: {exactness(dense):.1e}.",
+        "",
+        *HEAD,
+        rows_of(
+            "**compressed, all pairs**", ours, ours[0], f"{ours[0] / count**2 * 2e6:.2f} µs a pair"
+        ),
+        rows_of("compressed, one with all", one, ours[0]),
+        rows_of(
+            "torch, factors decoded before",
+            best_of(3, lambda: torch_factors(experts, ready=ready)),
+            ours[0],
+        ),
+        rows_of("torch, decoding included", best_of(2, lambda: torch_factors(experts)), ours[0]),
+        rows_of(
+            "NumPy, factors decoded before",
+            best_of(2, lambda: numpy_factors(experts, ready)),
+            ours[0],
+        ),
+        rows_of(
+            "torch, dense ΔW",
+            scaled(best_of(2, lambda: dense_cosines(dense)), few, count),
+            ours[0],
+            scaled_note,
+        ),
+        *road_not_taken(experts, ours[0]),
+        rows_of(
+            "pairs of at least 0.95", best_of(2, lambda: find_pairs(experts, cosines)), ours[0]
+        ),
+        rows_of("clusters", best_of(2, lambda: find_clusters(cosines)), ours[0]),
+        "",
+    ]
+    return lines
+
+
+def road_not_taken(experts: Sequence[CompressedExpert], ours: float) -> list[str]:
+    """Measure the other kernel on the same vectors: the products of rows alone."""
+    if experts[0].method == "rd":
+        planes = [ternary_planes(experts, name) for name in experts[0].modules]
+        found = best_of(2, lambda: [row_products(rows, rows) for sides in planes for rows in sides])
+        return [rows_of("counted bits of all planes", found, ours, "products of planes alone")]
+    with loops.only_numpy():
+        few = experts[:40]
+        found = scaled(best_of(2, lambda: all_cosines(few)), len(few), len(experts))
+    return [rows_of("counted bits in NumPy", found, ours, "measured on 40, scaled by pairs")]
+
+
+def ternary_planes(experts: Sequence[CompressedExpert], name: str) -> tuple[Any, Any]:
+    """Write integers in balanced ternary: planes of all vectors below one another, of a and b."""
+    found = []
+    for side in ("a", "b"):
+        values = np.concatenate([getattr(e.modules[name], side) for e in experts]).astype(np.int16)
+        planes = []
+        while values.any():
+            trits = (values + 1) % 3 - 1
+            planes.append(pack_rows(trits.astype(np.int8)))
+            values = (values - trits) // 3
+        found.append(planes)
+    from compress.trit_rows import stack
+
+    return stack(found[0]), stack(found[1])
+
+
+def file_rows(count: int, work: Path) -> list[str]:
+    """Measure reading files, and the whole job from files."""
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(20):
+        tensors = {}
+        for name, rank, d_out, d_in in SMALL:
+            falling = 0.02 * np.exp(-np.arange(rank) / 2)
+            tensors[f"base_model.model.{name}.lora_A.weight"] = rng.normal(
+                size=(rank, d_in)
+            ).astype(np.float32)
+            tensors[f"base_model.model.{name}.lora_B.weight"] = (
+                rng.normal(size=(d_out, rank)) * falling
+            ).astype(np.float32)
+        folder = work / str(number)
+        folder.mkdir()
+        config = '{"peft_type": "LORA", "r": 8, "lora_alpha": 16, "base_model_name_or_path": "x"}'
+        (folder / "adapter_config.json").write_text(config)
+        save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+        made.append(folder)
+    lines = [
+        "## From files",
+        "",
+        "| method | reading | all pairs | bytes a file | read a second |",
+        "|---|---|---|---|---|",
+    ]
+    for title, method in (
+        ("compeft, density 0.1", Compeft(0.1, scope=Scope.FACTOR)),
+        (f"rd, {RD_BITS} bits", Rd(bits=RD_BITS)),
+    ):
+        paths = []
+        for folder in made:
+            path = folder.with_suffix(f".{title[:2]}.tern")
+            compress_adapter(folder, path, method=method)
+            paths.append(path)
+        sources = [paths[number % len(paths)] for number in range(count)]
+        reading, _ = best_of(2, lambda s=sources: [read_expert(path) for path in s])  # type: ignore[misc]
+        experts = [read_expert(path) for path in sources]
+        pairs, _ = best_of(2, lambda e=experts: all_cosines(e))  # type: ignore[misc]
+        size = sum(path.stat().st_size for path in paths) / len(paths)
+        lines.append(
+            f"| {title} | {reading:.2f} s | {pairs:.2f} s | {size:,.0f} | {count / reading:,.0f} |"
+        )
+    return [*lines, "", f"{count:,} files, of which {len(made)} differ.", ""]
+
+
+def large_rows(count: int) -> list[str]:
+    """Measure experts of rank 16 for a model of 7 billion parameters."""
+    experts = ternary_library(count, LARGE, 0.1)
+    parameters = sum(rank * (d_out + d_in) for _, rank, d_out, d_in in LARGE)
+    ours = best_of(2, lambda: all_cosines(experts))
+    peer = best_of(1, lambda: torch_factors(experts))
+    pairs = count * (count + 1) / 2
+    one = experts[0].size_bytes / 1e6
+    return [
+        "## Rank 16 for a model of 7 billion parameters",
+        "",
+        f"{count} experts of {parameters / 1e6:.0f} M parameters, 224 modules, density 0.1, "
+        f"{one:.0f} MB each in memory.",
+        "",
+        "| way | seconds | CPU seconds | ms a pair | 1,000 experts, by pairs |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {name} | {wall:.2f} | {processor:.2f} | {wall / pairs * 1e3:.2f} | "
+            f"{wall / pairs * 500_500 / 60:,.0f} min |"
+            for name, (wall, processor) in (
+                ("**compressed**", ours),
+                ("torch, factors, decoding included", peer),
+            )
+        ),
+        "",
+    ]
+
+
+def sum_rows(count: int = 8) -> list[str]:
+    """Measure sums and TIES of experts, tensor by tensor."""
+    shapes = [(f"m{n}", 16, 4096, 4096) for n in range(8)]
+    lines = [
+        "## Sums and TIES",
+        "",
+        f"{count} experts, 8 modules of rank 16 and width 4096; million values a second of one expert.",
+        "",
+        "| density | linear | ties | torch linear | PEFT ties | torch and PEFT unpack first |",
+        "|---|---|---|---|---|---|",
+    ]
+    for density in (0.05, 0.1, 0.3):
+        experts = ternary_library(count, shapes, density)
+        tensors = [
+            [
+                TernaryTensor(getattr(e.modules[name], side), 0.5 + n / 8)
+                for n, e in enumerate(experts)
+            ]
+            for name, *_ in shapes
+            for side in ("a", "b")
+        ]
+        weights = [1 / count] * count
+        values = count * sum(t[0].shape[0] * t[0].shape[1] for t in tensors) / 1e6
+        shares = torch.tensor(weights)[:, None, None]
+
+        def dense(parts: list[TernaryTensor]) -> Any:
+            return torch.stack(
+                [torch.from_numpy(unpack_rows(p.rows)).float() * p.scale for p in parts]
+            )
+
+        ready = [dense(parts) for parts in tensors]
+
+        def peft_ties(values: Any) -> Any:
+            return disjoint_merge(values * shares, calculate_majority_sign_mask(values))  # noqa: B023
+
+        figures = [
+            best_of(3, lambda t=tensors: [linear_sum(parts, weights) for parts in t]),  # type: ignore[misc]
+            best_of(3, lambda t=tensors: [ties(parts, weights) for parts in t]),  # type: ignore[misc]
+            best_of(3, lambda r=ready: [(each * shares).sum(0) for each in r]),  # type: ignore[misc]
+            best_of(3, lambda r=ready: [peft_ties(each) for each in r]),  # type: ignore[misc]
+            best_of(3, lambda t=tensors: [peft_ties(dense(parts)) for parts in t]),  # type: ignore[misc]
+        ]
+        cells = " | ".join(f"{values / wall:,.0f}" for wall, _ in figures)
+        lines.append(f"| {density:.0%} | {cells} |")
+    return [*lines, ""]
+
+
+def machine() -> str:
+    """Name the machine and the versions that the numbers come from."""
+    words = ("numpy", "numba", "torch", "scipy", "peft")
+    versions = ", ".join(f"{name} {version(name)}" for name in words)
+    return (
+        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start, "
+        f"Python {platform.python_version()}, {versions}, {torch.get_num_threads()} threads"
+    )
+
+
+def main() -> None:
+    """Print all tables and write them to `results/expert_similarity.md`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--experts", type=int, default=1000)
+    parser.add_argument("--few", type=int, default=64)
+    parser.add_argument("--large", type=int, default=12)
+    options = parser.parse_args()
+    loops.compile_all()
+    where = machine()
+    lines = ["# Comparing and adding compressed experts", "", f"{where}. Best of two or three.", ""]
+    for density in (0.1, 0.3):
+        library = ternary_library(options.experts, SMALL, density)
+        lines += compare(f"Trits of `compeft` at density {density:.0%}", library, options.few)
+    lines += compare(
+        f"`rd` at {RD_BITS} bits", layered_library(options.experts, SMALL), options.few
+    )
+    with tempfile.TemporaryDirectory() as work:
+        lines += file_rows(options.experts, Path(work))
+    lines += large_rows(options.large)
+    lines += sum_rows()
+    text = "\n".join(lines)
+    print(text)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "expert_similarity.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
