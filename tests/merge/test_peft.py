@@ -37,9 +37,7 @@ def quiet() -> Iterator[None]:
 
 def layer(kind: str) -> Any:
     if kind == "conv1d":
-        from transformers.pytorch_utils import Conv1D
-
-        return Conv1D(8, 12)
+        return pytest.importorskip("transformers.pytorch_utils").Conv1D(8, 12)
     if kind == "conv2d":
         return nn.Conv2d(3, 8, 3)
     return nn.Embedding(20, 10) if kind == "embedding" else nn.Linear(12, 8)
@@ -84,7 +82,7 @@ def ours(model: Any, folder: Path, method: str, weights: list[float] | None, **a
         WeightedAdapter(folder / name, weights[n] if weights else None)
         for n, name in enumerate(names)
     ]
-    options = {key: asked.pop(key) for key in ("density", "seed") if key in asked}
+    options: dict[str, Any] = {key: asked.pop(key) for key in ("density", "seed") if key in asked}
     merge_adapters(inputs, folder / "out", Recipe(method, options, **asked))
     model.load_adapter(folder / "out", "ours")
     return delta(model, "ours")
