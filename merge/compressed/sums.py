@@ -17,7 +17,13 @@ import numpy as np
 from compress.dtypes import Array
 from compress.errors import OptionError
 from compress.mask_sums import add_agreeing, add_scaled, majority
-from compress.trit_rows import TernaryTensor, pack_rows, require_same_columns, unpack_rows
+from compress.trit_rows import (
+    TernaryTensor,
+    TritRows,
+    pack_rows,
+    require_same_columns,
+    unpack_rows,
+)
 from merge.errors import MergeOptionError
 
 #: Sums of weights that are nearer to zero than this divide nothing, as in mergekit.

@@ -289,9 +289,9 @@ def test_a_tenant_asks_for_nothing_beyond_its_rights(
 
 
 def test_comparing_tells_of_one_namespace_only(tenants: Tenants) -> None:
-    config = {"base_model_name_or_path": "shared-base"}
-    push(tenants.alice, "alice/near", small_adapter(**config))
-    push(tenants.bob, "bob/near", small_adapter(1, **config))
+    base = "shared-base"
+    push(tenants.alice, "alice/near", small_adapter(base_model_name_or_path=base))
+    push(tenants.bob, "bob/near", small_adapter(1, base_model_name_or_path=base))
     asked = {"kind": "similar", "parameters": {"source": "alice/near"}}
     hers = submitted(tenants.alice, asked)
     assert (hers["namespace"], hers["parameters"]["namespace"]) == ("alice", "alice")
