@@ -84,6 +84,8 @@ _DELLA, _CRUMBS = _DARE | {"epsilon"}, frozenset({"density", "gamma"})
 _INNER = frozenset({"inner", "density", "seed", "epsilon", "gamma"})
 _WUDI = frozenset({"ridge", "steps", "learning_rate"})
 _FIFTH, _HALF = Options(density=0.2), Options(density=0.5)
+#: Without a ridge near-dependent rows make ΔW many times as large as what went in.
+_RIDGE = Options(ridge=0.001)
 _CRUMBS_DEFAULTS = Options(density=0.9, gamma=0.01)
 _RANK_ONLY, _NOTHING = frozenset({"rank"}), frozenset[str]()
 _TWO = (2, 2)
@@ -142,7 +144,7 @@ _DELTA_ROWS = (
     ),
     Method("tsv", "TSV-M", "2412.00081", define.in_whole(spectral.tsv)),
     Method("iso", "Iso-C", "2502.04959", define.in_whole(spectral.iso)),
-    Method("wudi", "WUDI", "2503.08099", define.with_weights(wudi), takes=_WUDI),
+    Method("wudi", "WUDI", "2503.08099", define.with_weights(wudi), takes=_WUDI, defaults=_RIDGE),
     Method(
         "lego", "LoRA-LEGO", "2409.16167", define.units, reach=Reach.LARGEST, reducible=_RANK_ONLY
     ),
@@ -208,7 +210,14 @@ def _rows() -> dict[str, Method]:
         twin = name + _FACTORS_ENDING
         on_factors = define.on_factors(factor_space.by_rule(_FACTOR_RULES[inner]))
         rows[twin] = Method(
-            twin, f"{title}, on A and B", paper, on_factors, Space.FACTORS, takes, defaults
+            twin,
+            f"{title}, on A and B",
+            paper,
+            on_factors,
+            Space.FACTORS,
+            takes,
+            defaults,
+            shares=shares,
         )
     for name, title, paper, define_factors, inputs in (
         ("linear", "sums of A and of B", "PEFT", factor_space.by_rule(factor_space.LINEAR), None),
