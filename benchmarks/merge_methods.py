@@ -187,9 +187,7 @@ def rows(experts: Sequence[Expert], names: Iterable[str], repeats: int) -> Itera
         method = METHODS[name]
         inputs = experts[: method.inputs[1]]
         label = name if len(inputs) == len(experts) else f"{name}, first {len(inputs)}"
-        usual = f"1/{len(inputs)}" if method.shares else "1"
-        if not method.weighted:
-            usual = "its own"
+        usual = str(method.usual)
         try:
             found = measure(inputs, method, repeats)
         except MergeError as error:

@@ -164,7 +164,7 @@ def _method_row(found: Found, name: str) -> str:
         gain = found.gain(like, size)
         told = "–" if gain is None or not tuned else f"{gain:g}"
         cells.append(f"{_spread(default)} | {_spread(tuned)} | {told}")
-    weights = "its own" if not row.weighted else "1/n" if row.shares else "1"
+    weights = str(row.usual)
     mean, less = _mean(found, name), _less_linear(found, name)
     told = "–" if math.isinf(mean) else f"{mean:.1%}"
     return f"| {name} | {row.space} | {weights} | {' | '.join(cells)} | {told} | {less} |"
@@ -216,7 +216,7 @@ def densities(found: Found) -> Iterator[str]:
     yield from (f"## Density, n = {size}", "", "| method | density | default | tuned | λ |")
     yield "|---|---|---|---|---|"
     for name, others in found.plan.sweep:
-        usual = METHODS[name].defaults.density
+        usual = METHODS[name].options["density"]
         for density in sorted({usual, *others}):
             like = Job(ORIGINAL, name, (), None if density == usual else density)
             default, tuned = (found.kept(like, size, tuned=way) for way in (False, True))
