@@ -21,7 +21,7 @@ from benchmarks.merge_tasks_plan import (
     Plan,
     Record,
 )
-from merge import METHODS
+from merge import METHODS, Recipe
 
 ABOUT = """# Accuracy that merged experts keep
 
@@ -216,7 +216,7 @@ def densities(found: Found) -> Iterator[str]:
     yield from (f"## Density, n = {size}", "", "| method | density | default | tuned | λ |")
     yield "|---|---|---|---|---|"
     for name, others in found.plan.sweep:
-        usual = METHODS[name].options["density"]
+        usual = Recipe(name).settled.density
         for density in sorted({usual, *others}):
             like = Job(ORIGINAL, name, (), None if density == usual else density)
             default, tuned = (found.kept(like, size, tuned=way) for way in (False, True))
