@@ -10,6 +10,7 @@ import pytest
 from merge.delta_space import ALL, Delta, inner
 from merge.factors import Factors
 from merge.methods import METHODS
+from merge.recipe import Recipe
 from merge.wudi import wudi_loss
 
 TWINS = [name for name in METHODS if f"{name}-factors" in METHODS]
@@ -29,7 +30,7 @@ def revisions(count: int, *, apart: float) -> list[Factors]:
 @pytest.mark.parametrize("name", TWINS)
 def test_a_method_on_factors_has_the_weights_of_its_twin(name: str) -> None:
     twin = METHODS[f"{name}-factors"]
-    assert twin.shares == METHODS[name].shares
+    assert twin.usual is METHODS[name].usual
     assert twin.weights(None, 4) == METHODS[name].weights(None, 4)
 
 
@@ -38,7 +39,7 @@ def test_equal_adapters_summed_on_factors_grow_by_their_cross_terms_alone(name: 
     method = METHODS[f"{name}-factors"]
     one = revisions(1, apart=0.0)[0]
     weights = np.array(method.weights(None, 4))
-    found = method.merge([one] * 4, weights, method.defaults, ALL).delta
+    found = method.merge([one] * 4, weights, Recipe(method.name).settled, ALL).delta
     # (Σ √¼ B)(Σ √¼ A) = 4 B A, as PEFT has it; with weights of 1 it would be 16 B A.
     assert inner(found, found) <= 4.01**2 * inner(one.delta, one.delta)
 
@@ -53,6 +54,6 @@ def test_wudi_does_not_blow_up_on_revisions_of_one_run() -> None:
     def size(delta: Delta) -> float:
         return math.sqrt(inner(delta, delta) / largest)
 
-    found = method.merge(factors, weights, method.defaults, ALL).delta
+    found = method.merge(factors, weights, Recipe(method.name).settled, ALL).delta
     assert size(found) < 2
     assert wudi_loss(found, deltas) < 0.02 * wudi_loss(found.times(0.0), deltas)

@@ -146,7 +146,7 @@ def test_iso_at_a_lower_rank_keeps_the_strongest_directions() -> None:
 
 
 def test_wudi_is_where_the_loss_is_flat() -> None:
-    found = dense(merge("wudi", INPUTS, WEIGHTS))
+    found = dense(merge("wudi", INPUTS, WEIGHTS, ridge=0.0))
     slope = define.wudi_gradient(found, MATRICES, WEIGHTS)
     assert np.linalg.norm(slope) < 1e-10 * sum(np.linalg.norm(own) for own in MATRICES)
 
@@ -159,7 +159,7 @@ def test_wudi_is_flat_for_weak_directions_too(sizes: tuple[float, ...]) -> None:
         own = lora(n, 4, (12, 20))
         falling = size * 10.0 ** -np.arange(0, 6, 1.5)
         inputs.append(Factors(own.a, own.b * falling, 1.0))
-    found = dense(merge("wudi", inputs))
+    found = dense(merge("wudi", inputs, ridge=0.0))
     for own in inputs:
         u, s, vt = np.linalg.svd(dense(own), full_matrices=False)
         for n in range(4):
@@ -169,7 +169,7 @@ def test_wudi_is_flat_for_weak_directions_too(sizes: tuple[float, ...]) -> None:
 def test_wudi_leaves_every_task_alone_where_it_can() -> None:
     """Rows that are independent: τ τᵢᵀ = τᵢ τᵢᵀ for all, at a rank of the sum of ranks."""
     inputs = [lora(n, 2, (12, 20)) for n in range(4)]
-    found = merge("wudi", inputs)
+    found = merge("wudi", inputs, ridge=0.0)
     matrices = [dense(own) for own in inputs]
     assert define.wudi_loss(dense(found), matrices, (1, 1, 1, 1)) < 1e-20
     assert wudi_loss(found.delta, [own.delta for own in inputs]) < 1e-12
@@ -182,7 +182,7 @@ def test_wudi_steps_go_downhill_to_what_is_solved() -> None:
     deltas = [own.delta for own in inputs]
 
     def loss(**options: Any) -> float:
-        return wudi_loss(merge("wudi", inputs, **options).delta, deltas)
+        return wudi_loss(merge("wudi", inputs, ridge=0.0, **options).delta, deltas)
 
     start = wudi_loss(merge("linear", inputs, [1.0] * 4).delta, deltas)
     few, many = loss(steps=10, learning_rate=0.01), loss(steps=2000, learning_rate=0.01)
