@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from compress.dtypes import Array
-from merge.delta_space import Delta, balanced, numerical_rank, svd_form
+from merge.delta_space import Delta, balanced, numerical_rank, svd_form, thin_qr
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,8 @@ def core_space(deltas: Sequence[Delta]) -> CoreSpace:
     Args:
         deltas: of one module, with the same d_out and d_in; one of rank 0 has a core of zeros.
     """
-    u, in_u = np.linalg.qr(np.concatenate([delta.b for delta in deltas], axis=1))
-    v, in_v = np.linalg.qr(np.concatenate([delta.a for delta in deltas]).T)
+    u, in_u = thin_qr(np.concatenate([delta.b for delta in deltas], axis=1))
+    v, in_v = thin_qr(np.concatenate([delta.a for delta in deltas]).T)
     return _space(u, v.T, in_u, in_v, deltas)
 
 
@@ -74,7 +74,7 @@ def canonical_core_space(deltas: Sequence[Delta]) -> CoreSpace:
 
 def _axes(stack: Array) -> tuple[Array, Array]:
     """Give singular vectors [d, p] of a stack [d, R], and the stack in them [p, R]."""
-    q, r = np.linalg.qr(stack)
+    q, r = thin_qr(stack)
     turn, s, vt = np.linalg.svd(r, full_matrices=False)
     keep = numerical_rank(s)
     u = q @ turn[:, :keep]

@@ -13,7 +13,7 @@ import numpy as np
 
 from compress.dtypes import Array
 from merge.core_space import core_space
-from merge.delta_space import RANK_TOLERANCE, Delta, inner, svd_form
+from merge.delta_space import RANK_TOLERANCE, Delta, inner, svd_form, weighted_sum
 from merge.errors import MergeOptionError
 from merge.options import Options
 
@@ -48,27 +48,29 @@ def wudi(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta:
     if not pairs:
         return deltas[0].times(0.0)
     space = core_space([delta for delta, _ in pairs])
-    sizes = np.array([inner(own, own) for own in space.small])
-    counts = np.array([weight for _, weight in pairs]) / sizes
+    shares = np.array([weight for _, weight in pairs])
+    counts = shares / np.array([inner(own, own) for own in space.small])
     if options.steps:
         return space.lift(_descend(space.cores, counts, options))
-    return space.lift(_solve(space.small, counts, options.ridge * sizes))
+    return space.lift(_solve(space.small, counts, options.ridge * shares))
 
 
 def _solve(small: Sequence[Delta], counts: Array, ridges: Array) -> Array:
     """Solve τ S = T by least squares, which the normal equations would lose half the digits of.
 
-    S = [√cᵢ Vᵢ Sᵢ | …] and T = [√cᵢ Uᵢ Sᵢ² | …] of τᵢ = Uᵢ Sᵢ Vᵢᵀ; a ridge adds √(cᵢ ωᵢ) I and
-    √(cᵢ ωᵢ) τᵢ.
+    S = [√cᵢ Vᵢ Sᵢ | …] and T = [√cᵢ Uᵢ Sᵢ² | …] of τᵢ = Uᵢ Sᵢ Vᵢᵀ. The ridges cᵢ ω draw τ to one
+    mean τ̄ of the τᵢ: together they add √Σ I and √Σ τ̄, where Σ is their sum.
     """
     known, wanted = [], []
-    for own, count, ridge in zip(small, counts.tolist(), ridges.tolist(), strict=True):
+    for own, count in zip(small, counts.tolist(), strict=True):
         form, root = svd_form(own), math.sqrt(count)
         known.append(root * form.vt.T * form.s)
         wanted.append(root * form.u * np.square(form.s))
-        if ridge:
-            known.append(root * math.sqrt(ridge) * np.eye(own.shape[1]))
-            wanted.append(root * math.sqrt(ridge) * own.b @ own.a)
+    if ridges.any():
+        root = math.sqrt(ridges.sum())
+        mean = weighted_sum(list(zip((ridges / root).tolist(), small, strict=True)))
+        known.append(root * np.eye(mean.shape[1]))
+        wanted.append(mean.b @ mean.a)
     left, right = np.concatenate(known, axis=1), np.concatenate(wanted, axis=1)
     solved, *_ = np.linalg.lstsq(left.T, right.T, rcond=RANK_TOLERANCE)
     return np.asarray(solved.T)

@@ -30,7 +30,7 @@ def revisions(count: int, *, apart: float) -> list[Factors]:
 @pytest.mark.parametrize("name", TWINS)
 def test_a_method_on_factors_has_the_weights_of_its_twin(name: str) -> None:
     twin = METHODS[f"{name}-factors"]
-    assert twin.usual == METHODS[name].usual
+    assert twin.usual is METHODS[name].usual
     assert twin.weights(None, 4) == METHODS[name].weights(None, 4)
 
 

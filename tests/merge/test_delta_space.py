@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from merge.delta_space import Delta, padded, truncate, weighted_sum
+from merge.delta_space import Delta, padded, thin_qr, truncate, weighted_sum
 
 
 def random_delta(seed: int, rank: int, shape: tuple[int, int] = (11, 7)) -> Delta:
@@ -61,3 +61,17 @@ def test_padding_changes_nothing_but_the_rank() -> None:
     assert wide.rank == 5
     np.testing.assert_array_equal(wide.b @ wide.a, delta.b @ delta.a)
     assert padded(delta, 2) is delta
+
+
+@pytest.mark.parametrize("dependent", ["no", "nearly", "wholly"])
+@pytest.mark.parametrize("shape", [(300, 64), (300, 20), (70, 64), (40, 64)])
+def test_thin_qr_is_exact_for_columns_of_any_kind(dependent: str, shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    stack = rng.standard_normal(shape) * 10.0 ** rng.integers(-3, 3, shape[1])
+    if dependent != "no":
+        half = shape[1] // 2
+        noise = 1e-7 * rng.standard_normal(stack[:, half:].shape) if dependent == "nearly" else 0
+        stack[:, half:] = stack[:, :half] * (1 + noise)
+    q, r = thin_qr(stack)
+    np.testing.assert_allclose(q.T @ q, np.eye(q.shape[1]), atol=1e-13)
+    np.testing.assert_allclose(q @ r, stack, atol=1e-13 * np.abs(stack).max() * shape[1])
