@@ -86,7 +86,9 @@ def cosines_to(
 
 def as_cosines(products: Array, left: Array, right: Array) -> Array:
     """Divide inner products by norms, of which the squares are given; what is zero gives 0."""
-    scale = np.sqrt(left)[:, None] * np.sqrt(right)
+    # what cancels may be rounded to a little less than zero
+    norms = [np.sqrt(np.maximum(squares, 0.0)) for squares in (left, right)]
+    scale = norms[0][:, None] * norms[1]
     cosines = np.divide(products, scale, out=np.zeros_like(products), where=scale > 0)
     clipped: Array = np.clip(cosines, -1, 1)
     return clipped

@@ -62,6 +62,7 @@ def test_the_design_is_complete() -> None:
         "compress",
         "decompress",
         "inspect",
+        "similar",
         "merge",
         "worker",
         "tour",
@@ -144,6 +145,7 @@ def test_help_imports_next_to_nothing(arguments: list[str]) -> None:
         ["list", "--endpoint", "http://127.0.0.1:9"],
         ["verify", "examples/sst2"],
         ["diff", "examples/sst2", "examples/mr-rt-polarity"],
+        ["similar", "examples/sst2", "examples/mr-rt-polarity", "--clusters"],
     ],
 )
 def test_clients_import_neither_torch_nor_the_hub(arguments: list[str]) -> None:

@@ -183,3 +183,18 @@ def test_opposites_have_a_cosine_of_minus_one() -> None:
     other = CompressedExpert("other", "trits", None, "", turned)
     found = all_cosines([expert, other])
     np.testing.assert_allclose(found, [[1, -1], [-1, 1]], atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pairs_that_cancel_are_no_numbers_out_of_range(kind: str) -> None:
+    expert = draw_expert(1, kind, rank=2)
+    cancelling = {}
+    for name, module in expert.modules.items():
+        twice = []
+        for rows in (module.a, module.b):
+            values = as_floats(rows)[[0, 0]]
+            twice.append(pack_rows(values.astype(np.int8)) if kind == "trits" else values)
+        cancelling[name] = CompressedModule(twice[0], twice[1], np.array([1 / 3, -1 / 3]))
+    found = all_cosines([expert, CompressedExpert("nothing", kind, None, "", cancelling)])
+    assert np.isfinite(found).all()
+    assert np.abs(found).max() <= 1
