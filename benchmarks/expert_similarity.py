@@ -1,15 +1,14 @@
 """Measure how fast a library of compressed experts is compared and summed, beside the usual ways.
 
-    python benchmarks/expert_similarity.py [--experts 1000] [--large 16]
+    python benchmarks/expert_similarity.py [--experts 1000] [--few 32] [--large 10]
 
-Experts of the shape of MiniLM (18 modules [384 × 384], rank 8, 0.11 M parameters of A and B each):
-trits at two densities, and what `rd` keeps at half a bit a parameter, all in memory; then the same
-from files. All give the cosine of ΔW of every pair. The others, in the same run: matrix products
-of decoded factors in float32, in torch and in NumPy; torch on dense ΔW; and the roads not taken,
-float32 products of unpacked trits and counted bits of the planes of `rd`. What takes too long is
-measured on fewer experts and scaled by pairs, which is said. Then rank 16 at the size of 7 billion
-parameters, and sums and TIES of eight experts. Best of three, in seconds of the wall clock (CPU
-seconds beside it tell how busy the machine was with other work).
+Experts of the shape of MiniLM (18 modules [384 × 384], rank 8, 0.11 M parameters): trits at two
+densities, and what `rd` keeps at half a bit a parameter, in memory; then the same from files. All
+ways give the cosine of ΔW of every pair: matrix products of decoded factors in float32, in torch
+and in NumPy; torch on dense ΔW; and the road not taken, counting bits in NumPy, or of the planes
+of `rd`. What takes too long is measured on fewer experts and scaled by pairs, which is said. Then
+rank 16 at the size of 7 billion parameters, and sums and TIES of eight experts. The best of some
+runs, in seconds of the wall clock; on a busy machine CPU seconds tell more.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from safetensors.numpy import save_file
 
 from compress import Compeft, Rd, Scope, compress_adapter, loops
 from compress.mask_products import row_products
-from compress.trit_rows import pack_rows, unpack_rows
+from compress.trit_rows import TritRows, pack_rows, stack, unpack_rows
 from merge.compressed import (
     CompressedExpert,
     CompressedModule,
@@ -113,7 +112,8 @@ def layered_library(count: int, shapes: Shapes) -> list[CompressedExpert]:
 
     def vectors(rank: int, columns: int) -> Array:
         spread = rng.choice([1.5, 3.0, 6.0], (rank, 1))
-        return np.rint(rng.normal(size=(rank, columns)) * spread).astype(np.int8)
+        drawn: Array = np.rint(rng.normal(size=(rank, columns)) * spread).astype(np.int8)
+        return drawn
 
     return [
         CompressedExpert(
@@ -176,7 +176,7 @@ def numpy_factors(experts: Sequence[CompressedExpert], ready: list[Any]) -> Arra
     return total
 
 
-def dense_deltas(experts: Sequence[CompressedExpert]) -> Any:
+def dense_deltas(experts: Sequence[CompressedExpert]) -> torch.Tensor:
     """Form every ΔW: float32 [experts, parameters of the base]."""
     rows = []
     for expert in experts:
@@ -188,20 +188,27 @@ def dense_deltas(experts: Sequence[CompressedExpert]) -> Any:
     return torch.stack(rows)
 
 
-def dense_cosines(experts: Sequence[CompressedExpert]) -> Any:
+def dense_cosines(deltas: torch.Tensor) -> torch.Tensor:
     """Compute all cosines of dense ΔW in torch."""
+    norms = deltas.norm(dim=1)
+    cosines: torch.Tensor = (deltas @ deltas.T) / (norms[:, None] * norms)
+    return cosines
+
+
+def dense_seconds(experts: Sequence[CompressedExpert], whole: int) -> tuple[float, float]:
+    """Measure cosines of dense ΔW: forming scaled by experts, products by pairs."""
     deltas = dense_deltas(experts)
-    deltas /= deltas.norm(dim=1, keepdim=True).clamp_min(1e-30)
-    return deltas @ deltas.T
+    forming = scaled(best_of(2, lambda: dense_deltas(experts)), whole / len(experts))
+    products = scaled(best_of(3, lambda: dense_cosines(deltas)), (whole / len(experts)) ** 2)
+    return forming[0] + products[0], forming[1] + products[1]
 
 
-def scaled(seconds: tuple[float, float], part: int, whole: int) -> tuple[float, float]:
-    """Scale what was measured on a part by the number of pairs."""
-    factor = (whole / part) ** 2
+def scaled(seconds: tuple[float, float], factor: float) -> tuple[float, float]:
+    """Scale what was measured on a part."""
     return seconds[0] * factor, seconds[1] * factor
 
 
-def rows_of(title: str, seconds: tuple[float, float], ours: float, note: str = "") -> str:
+def row_of(title: str, seconds: tuple[float, float], ours: float, note: str = "") -> str:
     """Write one line of a table."""
     wall, processor = seconds
     return f"| {title} | {wall:,.2f} | {processor:,.2f} | {wall / ours:,.1f} | {note} |"
@@ -228,46 +235,36 @@ def compare(title: str, experts: list[CompressedExpert], few: int) -> list[str]:
     ready = [decoded_factors(experts, name) for name in experts[0].modules]
     dense = experts[:few]
     cosines = all_cosines(experts)
-    scaled_note = f"measured on {few} experts, scaled by pairs"
+    scaled_note = f"measured on {few}: forming scaled by experts, products by pairs"
     memory = sum(expert.size_bytes for expert in experts) / 1e6
     floats = sum(a.nbytes + b.nbytes for a, b, _ in ready) / 1e6
-    lines = [
-        f"## {title}",
-        "",
+    told = (
         f"{count:,} experts, {count * (count - 1) // 2:,} pairs; {memory:,.0f} MB in memory, "
         f"{floats:,.0f} MB as float32 factors. Largest difference from cosines of dense ΔW in "
-        f"float64, on {few} of them: {exactness(dense):.1e}.",
+        f"float64, on {few} of them: {exactness(dense):.1e}."
+    )
+    a_pair = f"{ours[0] / count**2 * 2e6:.2f} µs a pair"
+    prepared = best_of(2, lambda: torch_factors(experts, ready=ready))
+    decoding = best_of(1, lambda: torch_factors(experts))
+    in_numpy = best_of(1, lambda: numpy_factors(experts, ready))
+    densely = dense_seconds(dense, count)
+    return [
+        f"## {title}",
+        "",
+        told,
         "",
         *HEAD,
-        rows_of(
-            "**compressed, all pairs**", ours, ours[0], f"{ours[0] / count**2 * 2e6:.2f} µs a pair"
-        ),
-        rows_of("compressed, one with all", one, ours[0]),
-        rows_of(
-            "torch, factors decoded before",
-            best_of(3, lambda: torch_factors(experts, ready=ready)),
-            ours[0],
-        ),
-        rows_of("torch, decoding included", best_of(2, lambda: torch_factors(experts)), ours[0]),
-        rows_of(
-            "NumPy, factors decoded before",
-            best_of(2, lambda: numpy_factors(experts, ready)),
-            ours[0],
-        ),
-        rows_of(
-            "torch, dense ΔW",
-            scaled(best_of(2, lambda: dense_cosines(dense)), few, count),
-            ours[0],
-            scaled_note,
-        ),
+        row_of("**compressed, all pairs**", ours, ours[0], a_pair),
+        row_of("compressed, one with all", one, ours[0]),
+        row_of("torch, factors decoded before", prepared, ours[0]),
+        row_of("torch, decoding included", decoding, ours[0], "once"),
+        row_of("NumPy, factors decoded before", in_numpy, ours[0], "once"),
+        row_of("torch, dense ΔW", densely, ours[0], scaled_note),
         *road_not_taken(experts, ours[0]),
-        rows_of(
-            "pairs of at least 0.95", best_of(2, lambda: find_pairs(experts, cosines)), ours[0]
-        ),
-        rows_of("clusters", best_of(2, lambda: find_clusters(cosines)), ours[0]),
+        row_of("pairs of at least 0.95", best_of(2, lambda: find_pairs(experts, cosines)), ours[0]),
+        row_of("clusters", best_of(2, lambda: find_clusters(cosines)), ours[0]),
         "",
     ]
-    return lines
 
 
 def road_not_taken(experts: Sequence[CompressedExpert], ours: float) -> list[str]:
@@ -275,14 +272,14 @@ def road_not_taken(experts: Sequence[CompressedExpert], ours: float) -> list[str
     if experts[0].method == "rd":
         planes = [ternary_planes(experts, name) for name in experts[0].modules]
         found = best_of(2, lambda: [row_products(rows, rows) for sides in planes for rows in sides])
-        return [rows_of("counted bits of all planes", found, ours, "products of planes alone")]
+        return [row_of("counted bits of all planes", found, ours, "products of planes alone")]
     with loops.only_numpy():
         few = experts[:40]
-        found = scaled(best_of(2, lambda: all_cosines(few)), len(few), len(experts))
-    return [rows_of("counted bits in NumPy", found, ours, "measured on 40, scaled by pairs")]
+        found = scaled(best_of(2, lambda: all_cosines(few)), (len(experts) / len(few)) ** 2)
+    return [row_of("counted bits in NumPy", found, ours, "measured on 40, scaled by pairs")]
 
 
-def ternary_planes(experts: Sequence[CompressedExpert], name: str) -> tuple[Any, Any]:
+def ternary_planes(experts: Sequence[CompressedExpert], name: str) -> tuple[TritRows, TritRows]:
     """Write integers in balanced ternary: planes of all vectors below one another, of a and b."""
     found = []
     for side in ("a", "b"):
@@ -293,8 +290,6 @@ def ternary_planes(experts: Sequence[CompressedExpert], name: str) -> tuple[Any,
             planes.append(pack_rows(trits.astype(np.int8)))
             values = (values - trits) // 3
         found.append(planes)
-    from compress.trit_rows import stack
-
     return stack(found[0]), stack(found[1])
 
 
@@ -351,12 +346,14 @@ def large_rows(count: int) -> list[str]:
     ours = best_of(2, lambda: all_cosines(experts))
     peer = best_of(1, lambda: torch_factors(experts))
     pairs = count * (count + 1) / 2
-    one = experts[0].size_bytes / 1e6
+    told = (
+        f"{count} experts of {parameters / 1e6:.0f} M parameters, 224 modules, density 0.1, "
+        f"{experts[0].size_bytes / 1e6:.0f} MB each in memory."
+    )
     return [
         "## Rank 16 for a model of 7 billion parameters",
         "",
-        f"{count} experts of {parameters / 1e6:.0f} M parameters, 224 modules, density 0.1, "
-        f"{one:.0f} MB each in memory.",
+        told,
         "",
         "| way | seconds | CPU seconds | ms a pair | 1,000 experts, by pairs |",
         "|---|---|---|---|---|",
@@ -374,49 +371,52 @@ def large_rows(count: int) -> list[str]:
 
 def sum_rows(count: int = 8) -> list[str]:
     """Measure sums and TIES of experts, tensor by tensor."""
-    shapes = [(f"m{n}", 16, 4096, 4096) for n in range(8)]
-    lines = [
+    return [
         "## Sums and TIES",
         "",
-        f"{count} experts, 8 modules of rank 16 and width 4096; million values a second of one expert.",
+        f"{count} experts, 4 modules of rank 16 and width 4096; million values a second.",
         "",
-        "| density | linear | ties | torch linear | PEFT ties | torch and PEFT unpack first |",
+        "| density | linear | ties | torch linear | PEFT ties | unpacked, then PEFT ties |",
         "|---|---|---|---|---|---|",
+        *(sum_row(count, density) for density in (0.05, 0.1, 0.3)),
+        "",
     ]
-    for density in (0.05, 0.1, 0.3):
-        experts = ternary_library(count, shapes, density)
-        tensors = [
-            [
-                TernaryTensor(getattr(e.modules[name], side), 0.5 + n / 8)
-                for n, e in enumerate(experts)
-            ]
-            for name, *_ in shapes
-            for side in ("a", "b")
-        ]
-        weights = [1 / count] * count
-        values = count * sum(t[0].shape[0] * t[0].shape[1] for t in tensors) / 1e6
-        shares = torch.tensor(weights)[:, None, None]
 
-        def dense(parts: list[TernaryTensor]) -> Any:
-            return torch.stack(
-                [torch.from_numpy(unpack_rows(p.rows)).float() * p.scale for p in parts]
-            )
 
-        ready = [dense(parts) for parts in tensors]
+def sum_row(count: int, density: float) -> str:
+    """Measure sums at one density."""
+    shapes = [(f"m{n}", 16, 4096, 4096) for n in range(4)]
+    experts = ternary_library(count, shapes, density)
+    tensors = [
+        [TernaryTensor(getattr(e.modules[name], side), 0.5 + n / 8) for n, e in enumerate(experts)]
+        for name, *_ in shapes
+        for side in ("a", "b")
+    ]
+    weights = [1 / count] * count
+    shares = torch.tensor(weights)[:, None, None]
+    ready = [unpacked(parts) for parts in tensors]
+    figures = [
+        best_of(3, lambda: [linear_sum(parts, weights) for parts in tensors]),
+        best_of(3, lambda: [ties(parts, weights) for parts in tensors]),
+        best_of(3, lambda: [(values * shares).sum(0) for values in ready]),
+        best_of(3, lambda: [peft_ties(values, shares) for values in ready]),
+        best_of(3, lambda: [peft_ties(unpacked(parts), shares) for parts in tensors]),
+    ]
+    values = count * sum(parts[0].shape[0] * parts[0].shape[1] for parts in tensors) / 1e6
+    return f"| {density:.0%} | " + " | ".join(f"{values / wall:,.0f}" for wall, _ in figures) + " |"
 
-        def peft_ties(values: Any) -> Any:
-            return disjoint_merge(values * shares, calculate_majority_sign_mask(values))  # noqa: B023
 
-        figures = [
-            best_of(3, lambda t=tensors: [linear_sum(parts, weights) for parts in t]),  # type: ignore[misc]
-            best_of(3, lambda t=tensors: [ties(parts, weights) for parts in t]),  # type: ignore[misc]
-            best_of(3, lambda r=ready: [(each * shares).sum(0) for each in r]),  # type: ignore[misc]
-            best_of(3, lambda r=ready: [peft_ties(each) for each in r]),  # type: ignore[misc]
-            best_of(3, lambda t=tensors: [peft_ties(dense(parts)) for parts in t]),  # type: ignore[misc]
-        ]
-        cells = " | ".join(f"{values / wall:,.0f}" for wall, _ in figures)
-        lines.append(f"| {density:.0%} | {cells} |")
-    return [*lines, ""]
+def unpacked(parts: Sequence[TernaryTensor]) -> torch.Tensor:
+    """Decode tensors to float32 [experts, rows, columns]."""
+    return torch.stack(
+        [torch.from_numpy(unpack_rows(part.rows)).float() * part.scale for part in parts]
+    )
+
+
+def peft_ties(values: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Merge as PEFT does, nothing trimmed any more."""
+    merged: torch.Tensor = disjoint_merge(values * shares, calculate_majority_sign_mask(values))
+    return merged
 
 
 def machine() -> str:
@@ -424,33 +424,37 @@ def machine() -> str:
     words = ("numpy", "numba", "torch", "scipy", "peft")
     versions = ", ".join(f"{name} {version(name)}" for name in words)
     return (
-        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start, "
+        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
         f"Python {platform.python_version()}, {versions}, {torch.get_num_threads()} threads"
     )
+
+
+def sections(options: argparse.Namespace, work: Path) -> Iterator[list[str]]:
+    """Measure one table after another."""
+    count, few = options.experts, options.few
+    for density in (0.1, 0.3):
+        library = ternary_library(count, SMALL, density)
+        yield compare(f"Trits of `compeft` at density {density:.0%}", library, few)
+    yield compare(f"`rd` at {RD_BITS} bits", layered_library(count, SMALL), few)
+    yield file_rows(count, work)
+    yield large_rows(options.large)
+    yield sum_rows()
 
 
 def main() -> None:
     """Print all tables and write them to `results/expert_similarity.md`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--experts", type=int, default=1000)
-    parser.add_argument("--few", type=int, default=64)
-    parser.add_argument("--large", type=int, default=12)
+    parser.add_argument("--few", type=int, default=32)
+    parser.add_argument("--large", type=int, default=10)
     options = parser.parse_args()
     loops.compile_all()
-    where = machine()
-    lines = ["# Comparing and adding compressed experts", "", f"{where}. Best of two or three.", ""]
-    for density in (0.1, 0.3):
-        library = ternary_library(options.experts, SMALL, density)
-        lines += compare(f"Trits of `compeft` at density {density:.0%}", library, options.few)
-    lines += compare(
-        f"`rd` at {RD_BITS} bits", layered_library(options.experts, SMALL), options.few
-    )
+    text = f"# Comparing and adding compressed experts\n\n{machine()}. Best of two or three.\n\n"
     with tempfile.TemporaryDirectory() as work:
-        lines += file_rows(options.experts, Path(work))
-    lines += large_rows(options.large)
-    lines += sum_rows()
-    text = "\n".join(lines)
-    print(text)
+        for part in sections(options, Path(work)):
+            print("\n".join(part), flush=True)
+            text += "\n".join([*part, ""])
+    text += f"Load at the end: {os.getloadavg()[0]:.1f}.\n"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "expert_similarity.md").write_text(text)
 

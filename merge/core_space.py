@@ -24,12 +24,17 @@ class CoreSpace:
     Attributes:
         u: float64 [d_out, p], orthonormal columns.
         vt: float64 [q, d_in], orthonormal rows.
-        cores: float64 [n, p, q]; ΔWᵢ = u · cores[i] · vt.
+        small: each core as factors of the rank that its ΔW has, b [p, rank] and a [rank, q].
     """
 
     u: Array
     vt: Array
-    cores: Array
+    small: tuple[Delta, ...]
+
+    @property
+    def cores(self) -> Array:
+        """Multiply the cores out, float64 [n, p, q]; ΔWᵢ = u · cores[i] · vt."""
+        return np.stack([own.b @ own.a for own in self.small])
 
     def lift(self, core: Array) -> Delta:
         """Give U M Vᵀ of a core float64 [p, q] as factors, the shorter side inside."""
@@ -69,10 +74,12 @@ def canonical_core_space(deltas: Sequence[Delta]) -> CoreSpace:
 
 def _axes(stack: Array) -> tuple[Array, Array]:
     """Give singular vectors [d, p] of a stack [d, R], and the stack in them [p, R]."""
-    u, s, vt = np.linalg.svd(stack, full_matrices=False)
+    q, r = np.linalg.qr(stack)
+    turn, s, vt = np.linalg.svd(r, full_matrices=False)
     keep = numerical_rank(s)
-    signs = upright(u[:, :keep])
-    return u[:, :keep] * signs, (signs * s[:keep])[:, None] * vt[:keep]
+    u = q @ turn[:, :keep]
+    signs = upright(u)
+    return u * signs, (signs * s[:keep])[:, None] * vt[:keep]
 
 
 def upright(axes: Array) -> Array:
@@ -85,5 +92,5 @@ def upright(axes: Array) -> Array:
 def _space(u: Array, vt: Array, in_u: Array, in_v: Array, deltas: Sequence[Delta]) -> CoreSpace:
     edges = np.cumsum([0, *(delta.rank for delta in deltas)])
     parts = [slice(start, stop) for start, stop in pairwise(edges.tolist())]
-    cores = np.stack([in_u[:, part] @ in_v[:, part].T for part in parts])
-    return CoreSpace(u, vt, cores)
+    small = tuple(Delta(in_v[:, part].T, in_u[:, part]) for part in parts)
+    return CoreSpace(u, vt, small)

@@ -3,14 +3,16 @@
 ΔW has d_out · d_in entries, and what comes out of TIES and its kin has no low rank. So inputs are
 multiplied out a few rows at a time, merged there, and the merged rows are brought back to factors:
 exactly where one module's merged matrix is small, by subspace iteration where it is not. Memory
-holds one block of rows of every input, and at most one merged matrix of `KEPT_BYTES`.
+holds a few blocks of rows, however many inputs there are, and at most one merged matrix of
+`KEPT_BYTES` for each core.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,13 +22,15 @@ from merge.delta_space import Delta, inner
 from merge.options import Inner, Options
 from merge.sparsifiers import Matrix, Rows, Sparsifier
 
-#: Bytes of the blocks of rows of all inputs together.
-BLOCK_BYTES = 8 << 20
+#: Bytes of a block of rows, of which a few are there at a time: what a core's own cache holds.
+BLOCK_BYTES = 1 << 19
 #: A merged matrix up to this size is kept; a larger one is made again for every pass over it.
-KEPT_BYTES = 64 << 20
+KEPT_BYTES = 256 << 20
 
-#: Merges float [n][rows, columns] blocks and float64 [n] weights into one block.
-Election = Callable[[Sequence[Array], Array], Array]
+T = TypeVar("T")
+#: Merges float [n][rows, columns] blocks, given one by one and fresh to write to, and float64 [n]
+#: weights into one block.
+Election = Callable[[Iterable[Array], Array], Array]
 
 
 class Product:
@@ -95,15 +99,17 @@ class Rule:
     elect: Election
 
 
-def weighted_sum(blocks: Sequence[Array], weights: Array) -> Array:
+def weighted_sum(blocks: Iterable[Array], weights: Array) -> Array:
     """Give Σ wᵢ τᵢ."""
-    total: Array = blocks[0] * blocks[0].dtype.type(weights[0])
-    for block, weight in zip(blocks[1:], weights[1:], strict=True):
-        total += block * block.dtype.type(weight)
-    return total
+    total: Array | None = None
+    for block, weight in zip(blocks, weights.tolist(), strict=True):
+        if weight != 1:
+            np.multiply(block, weight, out=block)
+        total = block if total is None else np.add(total, block, out=total)
+    return _some(total)
 
 
-def agreeing_mean(blocks: Sequence[Array], weights: Array) -> Array:
+def agreeing_mean(blocks: Iterable[Array], weights: Array) -> Array:
     """Elect a sign for every entry and average the inputs that have it (TIES, arXiv 2306.01708).
 
     The sign is that of Σ wᵢ τᵢ, a sum of 0 counts as +; the mean is weighted by |wᵢ|. So weights
@@ -111,16 +117,59 @@ def agreeing_mean(blocks: Sequence[Array], weights: Array) -> Array:
     disjoint mean. (mergekit: the same for weights above 0. PEFT: weights after the election, and
     divided by the number that agrees.)
     """
-    scaled = [block * block.dtype.type(w) for block, w in zip(blocks, weights, strict=True)]
-    positive = sum(scaled[1:], scaled[0]) >= 0
-    total: Array = np.zeros_like(scaled[0])
-    divisor = np.zeros_like(scaled[0])
-    for block, weight in zip(scaled, np.abs(weights), strict=True):
-        agrees = np.where(positive, block > 0, block < 0)
-        total += block * agrees
-        divisor += agrees * block.dtype.type(weight)
-    np.divide(total, divisor, out=total, where=divisor > 0)
-    return total
+    sides: Sides | None = None
+    for block, weight in zip(blocks, weights.tolist(), strict=True):
+        sides = sides or Sides(block)
+        if weight != 1:
+            np.multiply(block, weight, out=block)
+        sides.add(block, block, abs(weight))
+    return _some(sides).mean()
+
+
+class Sides:
+    """Add up positive and negative entries apart, one input after another, and the size of each.
+
+    What is elected, and the mean of what has its sign, follow at the end: no more than one input is
+    there at a time.
+    """
+
+    def __init__(self, like: Array) -> None:
+        self._vote = np.zeros_like(like)
+        self._up, self._down = np.zeros_like(like), np.zeros_like(like)
+        self._up_size, self._down_size = np.zeros_like(like), np.zeros_like(like)
+
+    def add(self, votes: Array, values: Array, size: float) -> None:
+        """Take in an input.
+
+        Args:
+            votes: float [rows, columns], whose signs and sums elect.
+            values: of the same shape, what is averaged.
+            size: what an entry counts in the mean.
+        """
+        self._vote += votes
+        for ours, total, sizes in (
+            (votes > 0, self._up, self._up_size),
+            (votes < 0, self._down, self._down_size),
+        ):
+            share = ours.astype(values.dtype)
+            np.add(total, share * values, out=total)
+            if size != 1:
+                share *= size
+            np.add(sizes, share, out=sizes)
+
+    def mean(self) -> Array:
+        """Give the mean of what has the elected sign; 0 where nothing does."""
+        positive = self._vote >= 0
+        total: Array = np.where(positive, self._up, self._down)
+        sizes = np.where(positive, self._up_size, self._down_size)
+        np.divide(total, sizes, out=total, where=sizes > 0)
+        return total
+
+
+def _some(value: T | None) -> T:
+    if value is None:
+        raise ValueError("nothing to merge")
+    return value
 
 
 #: By name what each of these methods is, in every space where it is offered.
@@ -146,7 +195,7 @@ class Merged:
         self, matrices: Sequence[Matrix], weights: Array, rule: Rule, options: Options
     ) -> None:
         self.shape = matrices[0].shape
-        self._parts = _parts(self.shape, len(matrices))
+        self._parts = _parts(self.shape)
         self._sparse = [rule.sparsify(matrix, self._parts, options) for matrix in matrices]
         self._weights = weights
         self._elect = rule.elect
@@ -172,7 +221,7 @@ class Merged:
         return np.concatenate([block for _, block in self.blocks()])
 
     def _block(self, part: Rows) -> Array:
-        return self._elect([sparse(part) for sparse in self._sparse], self._weights)
+        return self._elect((sparse(part) for sparse in self._sparse), self._weights)
 
 
 def merge_arrays(arrays: Sequence[Array], weights: Array, rule: Rule, options: Options) -> Array:
@@ -180,7 +229,7 @@ def merge_arrays(arrays: Sequence[Array], weights: Array, rule: Rule, options: O
     return Merged([Whole(array) for array in arrays], weights, rule, options).whole()
 
 
-def _parts(shape: tuple[int, int], inputs: int) -> list[Rows]:
+def _parts(shape: tuple[int, int]) -> list[Rows]:
     rows, columns = shape
-    height = max(1, BLOCK_BYTES // max(1, 4 * columns * inputs))
+    height = max(1, BLOCK_BYTES // max(1, 4 * columns))
     return [slice(start, min(rows, start + height)) for start in range(0, rows, height)]

@@ -8,7 +8,7 @@ wanted, these equal `add_weighted_adapter` of PEFT 0.21.2.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -18,22 +18,23 @@ from merge import sparsifiers
 from merge.coefficients import slerp
 from merge.compressed.sums import Convention, linear_sum, ties
 from merge.delta_space import Delta
-from merge.entries import Rule, merge_arrays, weighted_sum
+from merge.entries import Rule, Sides, merge_arrays, weighted_sum
 from merge.errors import MergeOptionError
 from merge.factors import Factors
 from merge.options import Options
 
-Blocks = Sequence[Array]
 MergeFactors = Callable[[Sequence[Factors], Array, Options], Delta]
 
 
-def counted_mean(blocks: Blocks, weights: Array) -> Array:
+def counted_mean(blocks: Iterable[Array], weights: Array) -> Array:
     """Elect signs of Σ τᵢ, divide Σ wᵢ τᵢ of those that agree by their number (PEFT's TIES)."""
-    positive = sum(blocks[1:], blocks[0]) >= 0
-    agree = [np.where(positive, block > 0, block < 0) for block in blocks]
-    total = weighted_sum([block * own for block, own in zip(blocks, agree, strict=True)], weights)
-    total /= np.maximum(sum(own.astype(np.float64) for own in agree), 1)
-    return total
+    sides: Sides | None = None
+    for block, weight in zip(blocks, weights.tolist(), strict=True):
+        sides = sides or Sides(block)
+        sides.add(block, block * weight, 1.0)
+    if sides is None:
+        raise ValueError("nothing to merge")
+    return sides.mean()
 
 
 LINEAR = Rule(sparsifiers.keep_all, weighted_sum)

@@ -32,7 +32,8 @@ _HALF: Mapping[str, Scalar] = {"density": 0.5}
 _BY_CHANCE: Mapping[str, Scalar] = {"density": 0.5, "seed": 0}
 _BY_RANK: Mapping[str, Scalar] = {**_BY_CHANCE, "epsilon": 0.1}
 _CRUMBS: Mapping[str, Scalar] = {"density": 0.9, "gamma": 0.01}
-_ADAM: Mapping[str, Scalar] = {"ridge": 0.0, "steps": 0, "learning_rate": 1e-5}
+#: Without a ridge near-dependent rows make ΔW many times as large as what went in.
+_RIDGE: Mapping[str, Scalar] = {"ridge": 1e-3, "steps": 0, "learning_rate": 1e-5}
 _TIES_INSIDE: Mapping[str, Scalar] = {"inner": Inner.TIES, **_FIFTH}
 _TWO = (2, 2)
 
@@ -56,7 +57,7 @@ _ROWS = (
     # Singular vectors, least squares and rank-1 units of ΔW.
     Method("tsv", "TSV-M", "2412.00081", in_whole(spectral.tsv)),
     Method("iso", "Iso-C", "2502.04959", in_whole(spectral.iso)),
-    Method("wudi", "WUDI", "2503.08099", with_weights(wudi), _WHOLE, _ADAM),
+    Method("wudi", "WUDI", "2503.08099", with_weights(wudi), _WHOLE, _RIDGE),
     Method("lego", "LoRA-LEGO", "2409.16167", units, reach=_LARGEST,
            reducible=frozenset({"rank"})),
     # Coordinates in a space that the adapters share.

@@ -78,6 +78,6 @@ def knots(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta:
     if not keep:
         return deltas[0]
     axes = u[:, :keep] * upright(space.u @ u[:, :keep])
-    tasks = [Product(Delta(space.vt, axes.T @ own)) for own in space.cores]
+    tasks = [Product(Delta(own.a @ space.vt, axes.T @ own.b)) for own in space.small]
     merged = Merged(tasks, weights, RULES[options.inner], options)
     return Delta(merged.whole().astype(np.float64), space.u @ axes)

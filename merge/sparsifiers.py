@@ -9,18 +9,21 @@ matrix itself, never on the order in which adapters are named.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
-from compress import sparsify
 from compress.dtypes import Array
 from merge.options import Options
 
 Rows = slice
 #: float32 numbers of one block of Philox: 256 bits.
 _DRAWN_TOGETHER = 8
+#: Rows from which the range of a threshold is told, and how far to either side it reaches, as a
+#: share of all entries.
+_SAMPLED_ROWS = 128
+_MARGIN = 0.02
 
 
 class Matrix(Protocol):
@@ -126,47 +129,79 @@ def _window(matrix: Matrix, parts: list[Rows], low: int, high: int) -> Sparse:
 
     def sparse(part: Rows) -> Array:
         values = matrix.rows(part)
-        dropped = upper.above(values, part) if upper is not None else None
+        magnitudes = np.abs(values)
         if lower is not None:
-            values *= lower.above(values, part)
-        if dropped is not None:
-            values *= ~dropped
+            values *= lower.above(magnitudes, part)
+        if upper is not None:
+            values *= ~upper.above(magnitudes, part)
         return values
 
     return sparse
 
 
 class _Edge:
-    """Split entries at a rank: the `rank` smallest lie below; of equal ones the earlier do."""
+    """Split entries at a rank: the `rank` smallest lie below; of equal ones the earlier do.
+
+    The magnitude of that rank is found exactly, by one pass as a rule: a sample of the rows tells
+    between which two magnitudes it lies, the pass counts what is smaller and gathers what is
+    between. Should it lie elsewhere, the pass is repeated with a wider range.
+    """
 
     def __init__(self, matrix: Matrix, parts: list[Rows], rank: int) -> None:
-        def chunks() -> Iterator[Array]:
-            return (matrix.rows(part).ravel() for part in parts)
-
-        found = sparsify.survey(chunks, rank)
-        self._bits = found.threshold_bits
+        sample, margin = _sample(matrix), _MARGIN
+        while True:
+            low, high = _range(sample, rank / _count(matrix), margin)
+            smaller, between = _gather(matrix, parts, low, high)
+            found = np.concatenate(between)
+            place = rank - 1 - smaller
+            if 0 <= place < len(found):
+                break
+            margin *= 4
+        self._threshold = np.partition(found, place)[place]
         #: How many of those on the threshold belong below.
-        self._below = rank - (found.count - found.above - found.ties)
-        self._split = self._below < found.ties
-        self._before: dict[int, int] = {}
-        if self._split:
-            seen = 0
-            for part in parts:
-                self._before[part.start] = seen
-                seen += int(np.count_nonzero(self._on(matrix.rows(part))))
+        self._below = rank - smaller - int(np.count_nonzero(found < self._threshold))
+        ties = [int(np.count_nonzero(own == self._threshold)) for own in between]
+        self._split = self._below < sum(ties)
+        before = np.cumsum([0, *ties]).tolist()
+        self._before = {part.start: seen for part, seen in zip(parts, before, strict=False)}
 
-    def above(self, values: Array, part: Rows) -> Array:
-        """Give bool of the shape of some rows: what lies above the edge."""
-        above: Array = sparsify.magnitude_bits(values) > self._bits
+    def above(self, magnitudes: Array, part: Rows) -> Array:
+        """Give bool of the shape of some rows' magnitudes: what lies above the edge."""
+        above: Array = magnitudes > self._threshold
         if self._split:
             left = max(0, self._below - self._before[part.start])
-            places = np.flatnonzero(self._on(values))[left:]
+            places = np.flatnonzero(magnitudes == self._threshold)[left:]
             above.reshape(-1)[places] = True
         return above
 
-    def _on(self, values: Array) -> Array:
-        on: Array = sparsify.magnitude_bits(values) == self._bits
-        return on
+
+def _sample(matrix: Matrix) -> Array:
+    """Give the sorted magnitudes of some rows, evenly spaced."""
+    step = max(1, matrix.shape[0] // _SAMPLED_ROWS)
+    starts = range(0, matrix.shape[0], step)
+    rows = [np.abs(matrix.rows(slice(start, start + 1))).ravel() for start in starts]
+    return np.sort(np.concatenate(rows))
+
+
+def _range(sample: Array, share: float, margin: float) -> tuple[float, float]:
+    """Give magnitudes between which that of a share of all entries should lie."""
+    low, high = int((share - margin) * len(sample)), int((share + margin) * len(sample)) + 1
+    return (
+        float(sample[low]) if low > 0 else 0.0,
+        float(sample[high]) if high < len(sample) else np.inf,
+    )
+
+
+def _gather(matrix: Matrix, parts: list[Rows], low: float, high: float) -> tuple[int, list[Array]]:
+    """Count the magnitudes below a range, and give those of each part that lie within."""
+    smaller, between = 0, []
+    for part in parts:
+        magnitudes = np.abs(matrix.rows(part)).ravel()
+        if low > 0:
+            smaller += int(np.count_nonzero(magnitudes < low))
+        within = np.flatnonzero((magnitudes >= low) & (magnitudes <= high))
+        between.append(magnitudes[within])
+    return smaller, between
 
 
 def _count(matrix: Matrix) -> int:

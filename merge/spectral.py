@@ -14,7 +14,7 @@ import numpy as np
 
 from compress.dtypes import Array
 from merge.core_space import core_space
-from merge.delta_space import Delta, SvdForm, numerical_rank
+from merge.delta_space import Delta, SvdForm, numerical_rank, svd_form
 
 
 def tsv(deltas: Sequence[Delta]) -> Delta:
@@ -25,17 +25,14 @@ def tsv(deltas: Sequence[Delta]) -> Delta:
     likewise; ΔW = U⊥ diag(S) V⊥ᵀ.
     """
     space = core_space(deltas)
-    cores = [core for core in space.cores if core.any()]
-    if not cores:
+    forms = [svd_form(own) for own in space.small]
+    forms = [form for form in forms if form.rank]
+    if not forms:
         return deltas[0].times(0.0)
-    most = max(1, min(deltas[0].shape) // len(cores))
-    lefts, sizes, rights = [], [], []
-    for core in cores:
-        u, s, vt = np.linalg.svd(core, full_matrices=False)
-        keep = min(numerical_rank(s), most)
-        lefts.append(u[:, :keep])
-        sizes.append(s[:keep])
-        rights.append(vt[:keep])
+    most = max(1, min(deltas[0].shape) // len(forms))
+    lefts = [form.u[:, :most] for form in forms]
+    sizes = [form.s[:most] for form in forms]
+    rights = [form.vt[:most] for form in forms]
     left = _polar(np.concatenate(lefts, axis=1))
     right = _polar(np.concatenate(rights).T)
     return space.lift_product(left * np.concatenate(sizes), right.T)

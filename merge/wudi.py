@@ -6,13 +6,14 @@ i has. It is a least-squares problem, and all of it happens within the core spac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from compress.dtypes import Array
 from merge.core_space import core_space
-from merge.delta_space import RANK_TOLERANCE, Delta, inner
+from merge.delta_space import RANK_TOLERANCE, Delta, inner, svd_form
 from merge.errors import MergeOptionError
 from merge.options import Options
 
@@ -47,29 +48,27 @@ def wudi(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta:
     if not pairs:
         return deltas[0].times(0.0)
     space = core_space([delta for delta, _ in pairs])
-    counts = np.array(
-        [w / float(np.sum(core**2)) for core, (_, w) in zip(space.cores, pairs, strict=True)]
-    )
+    sizes = np.array([inner(own, own) for own in space.small])
+    counts = np.array([weight for _, weight in pairs]) / sizes
     if options.steps:
         return space.lift(_descend(space.cores, counts, options))
-    return space.lift(_solve(space.cores, counts, options.ridge))
+    return space.lift(_solve(space.small, counts, options.ridge * sizes))
 
 
-def _solve(cores: Array, counts: Array, ridge: float) -> Array:
+def _solve(small: Sequence[Delta], counts: Array, ridges: Array) -> Array:
     """Solve τ S = T by least squares, which the normal equations would lose half the digits of.
 
-    S = [√cᵢ Vᵢ Sᵢ | …] and T = [√cᵢ Uᵢ Sᵢ² | …] of τᵢ = Uᵢ Sᵢ Vᵢᵀ; a ridge adds √(cᵢ ω) I and
-    √(cᵢ ω) τᵢ.
+    S = [√cᵢ Vᵢ Sᵢ | …] and T = [√cᵢ Uᵢ Sᵢ² | …] of τᵢ = Uᵢ Sᵢ Vᵢᵀ; a ridge adds √(cᵢ ωᵢ) I and
+    √(cᵢ ωᵢ) τᵢ.
     """
-    u, s, vt = np.linalg.svd(cores, full_matrices=False)
-    s[s < RANK_TOLERANCE * s[:, :1]] = 0
-    roots = np.sqrt(counts)[:, None, None]
-    known = list(roots * vt.transpose(0, 2, 1) * s[:, None, :])
-    wanted = list(roots * u * np.square(s)[:, None, :])
-    if ridge:
-        sizes = np.sqrt(counts * ridge * np.sum(np.square(s), axis=1))[:, None, None]
-        known += list(sizes * np.eye(cores.shape[2]))
-        wanted += list(sizes * cores)
+    known, wanted = [], []
+    for own, count, ridge in zip(small, counts.tolist(), ridges.tolist(), strict=True):
+        form, root = svd_form(own), math.sqrt(count)
+        known.append(root * form.vt.T * form.s)
+        wanted.append(root * form.u * np.square(form.s))
+        if ridge:
+            known.append(root * math.sqrt(ridge) * np.eye(own.shape[1]))
+            wanted.append(root * math.sqrt(ridge) * own.b @ own.a)
     left, right = np.concatenate(known, axis=1), np.concatenate(wanted, axis=1)
     solved, *_ = np.linalg.lstsq(left.T, right.T, rcond=RANK_TOLERANCE)
     return np.asarray(solved.T)

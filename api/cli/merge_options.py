@@ -102,7 +102,7 @@ _OPTIONS = (
     click.option("--epsilon", type=float, help="della: keeps with density ± this."),
     click.option("--gamma", type=float, help="breadcrumbs: share of the largest to drop."),
     click.option("--inner", metavar="NAME", help="core, knots: what they do in their space."),
-    click.option("--ridge", type=float, help="wudi: ω as a share of ‖ΔWᵢ‖²; else 0."),
+    click.option("--ridge", type=float, help="wudi: ω as a share of ‖ΔWᵢ‖²; else 0.001."),
     click.option("--steps", type=int, help="wudi: steps of Adam; else the exact solution."),
     click.option("--learning-rate", type=float, help="wudi: of Adam; else 1e-5."),
     click.option("--decay", type=float, help="ema: what a step leaves of the past; else 0.9."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import click
 from api.cli import output
 from api.cli.session import Session, command, common
 from api.cli.similar_report import tell_all, tell_nearest
-from api.cli.sources import as_folder, fetched, local_path, parse_reference
+from api.cli.sources import as_folder, existing, local_path, parse_reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,29 +136,25 @@ def _read_hub(
     session: Session, reference: str
 ) -> tuple[CompressedExpert, list[CompressedExpert], list[Refused]]:
     """Read an expert, and all of the hub that have its base model."""
-    from api.workflows.expert_library import hub_library
+    from api.workflows.expert_library import hub_expert, hub_library
     from merge.compressed import read_expert
     from registry.digest import Digest
 
     path, own = local_path(reference), None
-    with ExitStack() as stack:
-        client = stack.enter_context(session.client())
+    cache_dir = session.settings().cache_dir
+    with session.client() as client:
         if path is None:
-            named = parse_reference(reference)
-            revision = client.resolve(named)
-            folder = stack.enter_context(fetched(session, client, named))
-            expert = read_expert(folder, label=reference)
+            expert, revision = hub_expert(
+                client, parse_reference(reference), cache_dir=cache_dir, label=reference
+            )
             base, own = revision.manifest.base_model, Digest.parse(revision.digest)
         else:
-            expert = read_expert(
-                stack.enter_context(as_folder(session, reference)), label=reference
-            )
+            expert = read_expert(existing(path), label=reference)
             base = expert.base
         if base is None:
             raise click.UsageError(
                 f"nothing says which base model {reference} belongs to: name OTHERS"
             )
-        cache_dir = session.settings().cache_dir
         library, refused = hub_library(
             client, base, cache_dir=cache_dir, without=own, progress=session.progress()
         )

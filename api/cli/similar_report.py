@@ -7,39 +7,21 @@ from typing import TYPE_CHECKING
 
 from api.cli import output
 from api.cli.output import Column
+from api.workflows.similar_json import comparison_json, nearest_json
 
 if TYPE_CHECKING:
     from api.cli.session import Session
     from api.workflows.similar import Comparison, Nearest
     from merge.compressed.comparable import Refused
 
-_DIGITS = 7
-
 
 def tell_nearest(session: Session, near: Nearest, refused: Sequence[Refused], *, top: int) -> None:
     """Print the experts beside one, the nearest first, and who cannot be compared."""
+    if session.as_json:
+        output.as_json(nearest_json(near, refused, top=top))
+        return
     shown = near.neighbours[:top]
     odd = (*refused, *near.refused)
-    if session.as_json:
-        output.as_json(
-            {
-                "reference": near.label,
-                "neighbours": [
-                    {
-                        "label": one.label,
-                        "cosine": round(one.cosine, _DIGITS),
-                        "relation": one.relation.value if one.relation else None,
-                        "same_source": one.same_source,
-                        "method": one.method,
-                    }
-                    for one in shown
-                ],
-                "compared": len(near.neighbours),
-                "zero": list(near.zero),
-                "incomparable": _json_refused(odd),
-            }
-        )
-        return
     columns = (Column("cosine", right=True), Column("expert"), Column("method"), Column(""))
     rows = [
         (
@@ -59,30 +41,12 @@ def tell_all(
     session: Session, compared: Comparison, refused: Sequence[Refused], *, top: int
 ) -> None:
     """Print pairs that are alike, clusters where there are any, and who cannot be compared."""
+    if session.as_json:
+        output.as_json(comparison_json(compared, refused))
+        return
     labels = [expert.label for expert in compared.experts]
     members = compared.clusters.members() if compared.clusters is not None else None
     odd = (*refused, *compared.refused)
-    if session.as_json:
-        value: dict[str, output.JsonValue] = {
-            "experts": labels,
-            "cosines": compared.cosines.round(_DIGITS).tolist(),
-            "pairs": [
-                {
-                    "first": labels[pair.first],
-                    "second": labels[pair.second],
-                    "cosine": round(pair.cosine, _DIGITS),
-                    "relation": pair.relation.value,
-                    "same_source": pair.same_source,
-                }
-                for pair in compared.pairs
-            ],
-            "zero": list(compared.zero),
-            "incomparable": _json_refused(odd),
-        }
-        if members is not None:
-            value["clusters"] = [[labels[number] for number in group] for group in members]
-        output.as_json(value)
-        return
     shown = compared.pairs[:top]
     columns = (Column("cosine", right=True), Column("one"), Column("other"), Column(""))
     rows = [
@@ -114,10 +78,6 @@ def _tell_beside(found: int, shown: int, zero: Sequence[str], odd: Sequence[Refu
         output.warning(f"{label} is zero: it is like nothing, and its cosine counts as 0")
     for one in odd:
         output.warning(f"{one.label} cannot be compared: {one.reason}")
-
-
-def _json_refused(odd: Sequence[Refused]) -> list[output.JsonValue]:
-    return [{"label": one.label, "reason": one.reason} for one in odd]
 
 
 def _relation(relation: str | None, *, same_source: bool) -> str:

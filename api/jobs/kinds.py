@@ -11,7 +11,15 @@ from pydantic import ValidationError as BodyError
 from api.jobs import planning, work
 from api.jobs.context import JobContext
 from api.jobs.errors import JobRequestError, UnknownJobKindError
-from api.jobs.parameters import CompressIn, EvaluateIn, GcIn, MergeIn, NoopIn, VerifyIn
+from api.jobs.parameters import (
+    CompressIn,
+    EvaluateIn,
+    GcIn,
+    MergeIn,
+    NoopIn,
+    SimilarIn,
+    VerifyIn,
+)
 from api.jobs.planning import Asking, Plan
 from api.schemas_requests import RequestBody
 from registry.jobs.values import JsonObject
@@ -61,6 +69,12 @@ KINDS: Mapping[str, Kind[Any]] = {
         work.compress,
     ),
     "merge": Kind("Merge adapters into one.", MergeIn, planning.plan_merge, work.merge),
+    "similar": Kind(
+        "Find experts that are alike, without decoding them.",
+        SimilarIn,
+        planning.plan_similar,
+        work.similar,
+    ),
     "evaluate": Kind(
         "Judge an adapter on rows.", EvaluateIn, planning.plan_evaluate, work.evaluate
     ),

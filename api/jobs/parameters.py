@@ -103,6 +103,29 @@ class MergeIn(RequestBody):
     message: Prose = ""
 
 
+class SimilarIn(RequestBody):
+    """Find experts that are alike: near one, or all with all of a base model.
+
+    Attributes:
+        source: the revision whose neighbours are wanted.
+        base_model: or compare all adapters of this base model with one another.
+        namespace: only adapters of this namespace; without it all, for who may read all, else
+            those of the source's.
+        space: compare ΔW, or the factors as they are.
+        threshold: the cosine from which two are near-duplicates.
+        cut: the mean cosine from which two clusters are one.
+        top: neighbours or pairs to tell, the nearest first.
+    """
+
+    source: Name | None = None
+    base_model: Name | None = None
+    namespace: Part | None = None
+    space: Literal["delta", "factors"] = "delta"
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.95
+    cut: Annotated[float, Field(gt=0, le=1)] = 0.5
+    top: Annotated[int, Field(ge=1, le=10_000)] = 100
+
+
 class EvaluateIn(RequestBody):
     """Judge an adapter on rows; both paths are on the worker's machine.
 

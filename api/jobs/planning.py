@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from api.hub.rights import demand
 from api.jobs.errors import JobRequestError
 from api.jobs.methods import method_of, recipe_of
-from api.jobs.parameters import CompressIn, EvaluateIn, GcIn, MergeIn, NoopIn, VerifyIn
+from api.jobs.parameters import (
+    CompressIn,
+    EvaluateIn,
+    GcIn,
+    MergeIn,
+    NoopIn,
+    SimilarIn,
+    VerifyIn,
+)
 from api.schemas_requests import RequestBody
 from registry.catalog.errors import AdapterNotFoundError
 from registry.catalog.values import AdapterQuery, AdapterRecord, Role
@@ -178,6 +186,43 @@ def plan_merge(asked: MergeIn, asking: Asking) -> Plan:
         update={"sources": [str(source) for source in sources], "target": str(target)}
     )
     return Plan(_namespace([*sources, target]), frozen)
+
+
+def plan_similar(asked: SimilarIn, asking: Asking) -> Plan:
+    """Plan to compare, within one namespace unless the caller may read all of them.
+
+    Who may see a job may see what came of it, so it must not tell of namespaces beyond its own.
+    """
+    if (asked.source is None) == (asked.base_model is None):
+        raise JobRequestError(
+            "say what to compare",
+            field="source",
+            expected="source or base_model, one of them",
+            actual="neither" if asked.source is None else "both",
+        )
+    readable = asking.principal.readable
+    source = asking.source(asked.source) if asked.source is not None else None
+    namespace = asked.namespace
+    if namespace is None and readable is not None:
+        own = sorted(readable)
+        if source is None and len(own) != 1:
+            raise JobRequestError(
+                "name a namespace to compare in",
+                field="namespace",
+                expected="one of those that you may read",
+                actual="none",
+            )
+        namespace = source.adapter.namespace if source is not None else own[0]
+    if source is None:
+        asking.registry.bases.get(asked.base_model or "", readable=readable)
+    elif namespace not in {None, source.adapter.namespace}:
+        asking.demand(EVERYTHING, Role.READ)
+    if namespace is not None:
+        asking.demand(namespace, Role.READ)
+    inside = source is None or source.adapter.namespace == namespace
+    frozen = {"source": str(source) if source else None, "namespace": namespace}
+    owner = namespace if namespace is not None and inside else EVERYTHING
+    return Plan(owner, asked.model_copy(update=frozen))
 
 
 def plan_evaluate(asked: EvaluateIn, asking: Asking) -> Plan:

@@ -10,8 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from api.jobs.context import JobContext
+from api.jobs.errors import JobRequestError
 from api.jobs.methods import method_of, recipe_of
-from api.jobs.parameters import CompressIn, EvaluateIn, GcIn, MergeIn, NoopIn, VerifyIn
+from api.jobs.parameters import (
+    CompressIn,
+    EvaluateIn,
+    GcIn,
+    MergeIn,
+    NoopIn,
+    SimilarIn,
+    VerifyIn,
+)
 from api.settings import visible_gpus
 from registry.collect import DEFAULT_GRACE_S
 from registry.jobs.values import JobProgress, JsonObject
@@ -75,6 +84,43 @@ def merge(asked: MergeIn, context: JobContext) -> JsonObject:
     told = {**asdict(report), "weights": list(report.weights)}
     found = {"conflicts": log.report().to_json()} if asked.conflicts else {}
     return {**told, **found, "digest": pushed.revision.digest}
+
+
+def similar(asked: SimilarIn, context: JobContext) -> JsonObject:
+    """Compare experts as they are compressed; tell the nearest, and what belongs together."""
+    from api.workflows.expert_library import hub_expert, hub_library  # noqa: PLC0415 - NumPy
+    from api.workflows.similar import SimilarOptions, compare_all, nearest  # noqa: PLC0415
+    from api.workflows.similar_json import comparison_json, nearest_json  # noqa: PLC0415
+    from merge.compressed import Space  # noqa: PLC0415
+
+    options = SimilarOptions(Space(asked.space), asked.threshold, asked.cut)
+    expert, base, own = None, asked.base_model, None
+    cache_dir = context.cache_dir
+    with context.client() as client:
+        if asked.source is not None:
+            found = Reference.parse(asked.source)
+            expert, revision = hub_expert(client, found, cache_dir=cache_dir)
+            base, own = revision.manifest.base_model, found.digest
+        if base is None:
+            raise JobRequestError(
+                "nothing says which base model this belongs to",
+                field="source",
+                expected="an adapter of a known base model",
+                actual=str(asked.source),
+            )
+        library, refused = hub_library(
+            client,
+            base,
+            cache_dir=cache_dir,
+            namespace=asked.namespace,
+            without=own,
+            progress=context,
+        )
+    if expert is not None:
+        near = nearest(expert, library, options=options, progress=context)
+        return nearest_json(near, refused, top=asked.top)
+    compared = compare_all(library, options=options, clusters=True, progress=context)
+    return comparison_json(compared, refused, top=asked.top)
 
 
 def evaluate(asked: EvaluateIn, context: JobContext) -> JsonObject:

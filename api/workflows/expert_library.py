@@ -25,6 +25,7 @@ def hub_library(
     base: str,
     *,
     cache_dir: Path,
+    namespace: str | None = None,
     without: Digest | None = None,
     progress: Progress = SILENT,
 ) -> tuple[list[CompressedExpert], list[Refused]]:
@@ -34,6 +35,7 @@ def hub_library(
         client: the hub.
         base: the base model, in any spelling.
         cache_dir: where partial downloads wait.
+        namespace: only adapters of this one.
         without: a revision that is left out.
         progress: who is told.
 
@@ -43,7 +45,7 @@ def hub_library(
     Raises:
         HubError: the hub refuses.
     """
-    adapters = list(client.adapters(base=base))
+    adapters = list(client.adapters(base=base, namespace=namespace))
     experts: list[CompressedExpert] = []
     refused: list[Refused] = []
     with progress.task("reading experts", sum(a.size_bytes for a in adapters)) as advance:
@@ -57,6 +59,23 @@ def hub_library(
     return experts, refused
 
 
+def hub_expert(
+    client: HubClient, reference: Reference, *, cache_dir: Path, label: str = ""
+) -> tuple[CompressedExpert, RevisionBody]:
+    """Read one expert of a hub, as it is compressed.
+
+    Raises:
+        HubError: there is no such revision.
+        IncompatibleError: it is no plain LoRA.
+        TernError: it is compressed and damaged.
+    """
+    revision = client.resolve(reference)
+    with tempfile.TemporaryDirectory(prefix="adapters-") as work:
+        folder = Path(work) / reference.adapter.name
+        fetch_all(client, _what_counts(revision), folder, cache_dir=cache_dir)
+        return read_expert(folder, label=label or str(reference.adapter)), revision
+
+
 def _hub_expert(
     client: HubClient, adapter: AdapterBody, cache_dir: Path, without: Digest | None
 ) -> CompressedExpert | Refused | None:
@@ -68,14 +87,10 @@ def _hub_expert(
     digest = Digest.parse(heads[DEFAULT_BRANCH])
     if digest == without:
         return None
-    revision = client.resolve(Reference(name, digest=digest))
-    with tempfile.TemporaryDirectory(prefix="adapters-") as work:
-        folder = Path(work) / name.name
-        fetch_all(client, _what_counts(revision), folder, cache_dir=cache_dir)
-        try:
-            return read_expert(folder, label=adapter.name)
-        except (IncompatibleError, CompressError) as error:
-            return Refused(adapter.name, error.message)
+    try:
+        return hub_expert(client, Reference(name, digest=digest), cache_dir=cache_dir)[0]
+    except (IncompatibleError, CompressError) as error:
+        return Refused(adapter.name, error.message)
 
 
 def _what_counts(revision: RevisionBody) -> RevisionBody:

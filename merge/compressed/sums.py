@@ -16,8 +16,14 @@ import numpy as np
 
 from compress.dtypes import Array
 from compress.errors import OptionError
-from compress.mask_sums import add_agreeing, add_scaled
-from compress.trit_rows import TernaryTensor, require_same_columns
+from compress.mask_sums import add_agreeing, add_scaled, majority
+from compress.trit_rows import (
+    TernaryTensor,
+    TritRows,
+    pack_rows,
+    require_same_columns,
+    unpack_rows,
+)
 from merge.errors import MergeOptionError
 
 #: Sums of weights that are nearer to zero than this divide nothing, as in mergekit.
@@ -77,14 +83,36 @@ def elect_signs(
     Raises:
         MergeOptionError: there are none, or shapes or counts differ.
     """
+    minus = _elected_minus(tensors, weights, election)
+    rows, columns = tensors[0].shape
+    elected = unpack_rows(TritRows(columns, minus, np.zeros_like(minus)))
+    return np.where(elected.reshape(rows, columns) != 0, np.int8(-1), np.int8(1))
+
+
+def _elected_minus(
+    tensors: Sequence[TernaryTensor], weights: Sequence[float] | None, election: Election
+) -> Array:
+    """Say where − is elected: uint64 [rows, words].
+
+    Values that are all as large elect by majority, which is counted 64 at a time.
+    """
     shares = [1.0] * len(tensors) if weights is None else weights
-    total = np.zeros(_shape(tensors, shares))
-    for tensor, weight in zip(tensors, shares, strict=True):
-        value = weight * tensor.scale
-        vote = float(np.sign(value)) if election is Election.FREQUENCY else value
-        if vote:
-            add_scaled(total, tensor.rows, vote)
-    return np.where(total >= 0, np.int8(1), np.int8(-1))
+    shape = _shape(tensors, shares)
+    votes = [weight * tensor.scale for tensor, weight in zip(tensors, shares, strict=True)]
+    voting = [(tensor.rows, vote) for tensor, vote in zip(tensors, votes, strict=True) if vote]
+    if not voting:
+        return np.zeros_like(tensors[0].rows.nonzero)
+    if election is Election.FREQUENCY or len({abs(vote) for _, vote in voting}) == 1:
+        return majority([rows if vote > 0 else _turned(rows) for rows, vote in voting])
+    total = np.zeros(shape)
+    for rows, vote in voting:
+        add_scaled(total, rows, vote)
+    return pack_rows(-(total < 0).astype(np.int8)).negative
+
+
+def _turned(rows: TritRows) -> TritRows:
+    """Change all signs."""
+    return TritRows(rows.columns, rows.nonzero, rows.nonzero ^ rows.negative)
 
 
 def ties(
@@ -104,15 +132,14 @@ def ties(
     """
     shape = _shape(tensors, weights)
     after = convention is Convention.PEFT
-    signs = elect_signs(tensors, None if after else weights, election=election)
-    turned = -signs
+    minus = _elected_minus(tensors, None if after else weights, election)
+    plus = ~minus
     total, counted = np.zeros(shape), np.zeros(shape)
     for tensor, weight in zip(tensors, weights, strict=True):
         voted = tensor.scale if after else weight * tensor.scale
         if voted:
-            wanted = signs if voted > 0 else turned
             scales = (weight * tensor.scale, 1.0 if after else weight)
-            add_agreeing(total, counted, tensor.rows, wanted, scales)
+            add_agreeing(total, counted, tensor.rows, minus if voted > 0 else plus, scales)
     counted[np.abs(counted) < _NOTHING] = 1.0
     return (total / counted).astype(np.float32)
 

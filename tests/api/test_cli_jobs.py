@@ -198,8 +198,24 @@ def test_what_is_wrong_is_told(cli: CommandLine) -> None:
     assert "succeeded" in cli("jobs", "retry", done["id"], code=1).err
 
 
+def test_experts_are_compared_by_a_job(cli: CommandLine, pushed: str) -> None:
+    cli("push", ROOT / "examples" / "mr-rt-polarity", "team/mr")
+    cli("compress", pushed, "--as", "team/sst2-like", "--bits", "1")
+    near = cli.json("jobs", "submit", "similar", "-p", f"source={pushed}", "--watch")
+    outcome = near["outcome"]
+    assert outcome == {**cli.json("similar", pushed), "reference": outcome["reference"]}
+    assert "team/sst2-like" in {one["label"] for one in outcome["neighbours"] if one["relation"]}
+    base = cli.json("show", pushed)["manifest"]["base_model"]
+    asked = ("-p", f"base_model={base}", "-p", "threshold=0.9", "-p", "top=1")
+    compared = cli.json("jobs", "submit", "similar", *asked, "--watch")["outcome"]
+    assert len(compared["pairs"]) == 1
+    assert compared["alike"] >= 1
+    assert any({"team/sst2", "team/sst2-like"} <= set(group) for group in compared["clusters"])
+    assert "cosines" not in compared
+
+
 def test_kinds_are_listed(cli: CommandLine) -> None:
-    assert {"compress", "merge", "evaluate", "verify", "gc", "noop"} == {
+    assert {"compress", "merge", "similar", "evaluate", "verify", "gc", "noop"} == {
         kind["kind"] for kind in cli.json("jobs", "kinds")
     }
     assert "base_model" in cli("jobs", "kinds").out

@@ -264,6 +264,11 @@ def test_a_tenant_sees_the_jobs_of_its_namespace(tenants: Tenants) -> None:
         ("compress", {"source": "bob/b", "target": "alice/x"}, "adapter-not-found"),
         ("merge", {"sources": ["bob/b", "alice/a"], "target": "bob/x"}, "adapter-not-found"),
         ("compress", {"base_model": "tiny", "namespace": "alice"}, "bad-job"),
+        ("similar", {"source": "alice/a"}, "adapter-not-found"),
+        ("similar", {"source": "bob/b", "namespace": "alice"}, "not-allowed"),
+        ("similar", {"base_model": "nobody-has-it"}, "base-not-found"),
+        ("similar", {"base_model": "tiny", "source": "bob/b"}, "bad-job"),
+        ("similar", {}, "bad-job"),
         ("verify", {"source": "alice/a"}, "adapter-not-found"),
         ("verify", {}, "not-allowed"),
         ("gc", {}, "not-allowed"),
@@ -281,6 +286,20 @@ def test_a_tenant_asks_for_nothing_beyond_its_rights(
     push(tenants.bob, "bob/b", small_adapter(1))
     answer = tenants.bob.post("/jobs", json={"kind": kind, "parameters": parameters})
     assert answer.json()["code"] == code, answer.text
+
+
+def test_comparing_tells_of_one_namespace_only(tenants: Tenants) -> None:
+    base = "shared-base"
+    push(tenants.alice, "alice/near", small_adapter(base_model_name_or_path=base))
+    push(tenants.bob, "bob/near", small_adapter(1, base_model_name_or_path=base))
+    asked = {"kind": "similar", "parameters": {"source": "alice/near"}}
+    hers = submitted(tenants.alice, asked)
+    assert (hers["namespace"], hers["parameters"]["namespace"]) == ("alice", "alice")
+    by_base = {"kind": "similar", "parameters": {"base_model": "shared-base"}}
+    assert submitted(tenants.bob, by_base)["parameters"]["namespace"] == "bob"
+    everybody = submitted(tenants.admin, by_base)
+    assert (everybody["namespace"], everybody["parameters"].get("namespace")) == ("*", None)
+    assert tenants.bob.get(f"/jobs/{everybody['id']}").status_code == 404
 
 
 def test_a_reader_sees_and_changes_nothing(tenants: Tenants) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compress import loops, masks
 from compress.errors import OptionError
 from compress.mask_products import Paired, own_sums, paired_sums, row_products, sum_by_owner
-from compress.mask_sums import add_agreeing, add_scaled
+from compress.mask_sums import add_agreeing, add_scaled, majority
 from compress.trit_rows import TritRows, pack_rows, stack, unpack_rows
 
 Array = NDArray[Any]
@@ -152,18 +152,31 @@ def test_sums_visit_every_set_bit(columns: int, density: float) -> None:
 @pytest.mark.parametrize("columns", SIZES)
 def test_only_what_agrees_is_added(columns: int) -> None:
     trits = random_trits(2, columns, seed=5, density=0.7)
-    wanted = np.where(random_trits(2, columns, seed=6, density=1.0) > 0, np.int8(1), np.int8(-1))
+    wanted = random_trits(2, columns, seed=6, density=1.0)
+    minus = pack_rows(wanted).negative
     rows = pack_rows(trits)
     found: list[tuple[Array, Array]] = []
     for _ in range(2):
         total, counted = np.full((2, columns), 0.5), np.zeros((2, columns))
         if found:
             with loops.only_numpy():
-                add_agreeing(total, counted, rows, wanted, (-0.25, 3.0))
+                add_agreeing(total, counted, rows, minus, (-0.25, 3.0))
         else:
-            add_agreeing(total, counted, rows, wanted, (-0.25, 3.0))
+            add_agreeing(total, counted, rows, minus, (-0.25, 3.0))
         found.append((total, counted))
     agree = trits == wanted
     for total, counted in found:
         np.testing.assert_array_equal(total, 0.5 + np.where(agree, -0.25 * trits, 0.0))
         np.testing.assert_array_equal(counted, 3.0 * agree)
+
+
+@pytest.mark.parametrize("columns", [*SIZES, 64 * 129])
+@pytest.mark.parametrize("voters", [1, 2, 3, 4, 7, 8, 9, 31])
+def test_the_majority_is_counted_alike(columns: int, voters: int) -> None:
+    trits = [random_trits(2, columns, seed=seed, density=0.8) for seed in range(voters)]
+    rows = [pack_rows(each) for each in trits]
+    fast = majority(rows)
+    with loops.only_numpy():
+        assert fast.tobytes() == majority(rows).tobytes()
+    balance = np.sum([each.astype(int) for each in trits], axis=0)
+    np.testing.assert_array_equal(fast, pack_rows((balance < 0) * np.int8(-1)).negative)
