@@ -58,11 +58,12 @@ FEW_ROWS = 100
 ABOUT = f"""# Weights of a merge, searched on {FEW_ROWS} rows
 
 Experts of other tasks, merged as Σ wᵢ ΔWᵢ, with the head of the task's own expert: accuracy on at
-most {{rows}} test rows, {MAX_TOKENS} tokens; one row of 700 is 0.14 points. Searched: {{steps}}
+most {{rows}} test rows, {MAX_TOKENS} tokens; one row is {{point:.2g}} points. Searched: {{steps}}
 steps of COBYLA on {FEW_ROWS} validation rows (of train, which the head has seen, where there is no
-validation file), loss + 0.05 · mean |w|, from the best of equal shares, zero and each expert alone.
-Best single: of the experts with weight 1, the one whose loss on the same rows is least. Own expert:
-was trained on the whole task, and takes no other part. {{where}}
+validation file), loss + 0.05 · mean |w|, from the best of equal shares, zero and each expert alone;
+s: how long it took, which other work on the machine makes longer. Best single: of the experts with
+weight 1, the one whose loss on the same rows is least. Own expert: was trained on the whole task,
+and takes no other part. {{where}}
 """
 
 
@@ -183,8 +184,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     settings = SearchOptions(steps=options.steps)
     packages = ", ".join(f"{p} {version(p)}" for p in ("torch", "peft", "scipy"))
-    where = f"{machine()}, {packages}, {options.threads} threads."
-    told = ABOUT.format(rows=options.rows, steps=options.steps, where=where)
+    where = f"{machine()}, {packages}, threads: {options.threads}."
+    told = ABOUT.format(
+        rows=options.rows, point=100 / options.rows, steps=options.steps, where=where
+    )
     outcomes, text = [], told
     for task in options.tasks:
         pool = [name for name in POOL if name != task]

@@ -230,11 +230,10 @@ def test_a_report_is_plain_json(report: ConflictReport) -> None:
 
 def test_a_merge_of_real_experts_is_judged_as_it_goes(examples: Path, tmp_path: Path) -> None:
     inputs = [WeightedAdapter(examples / name) for name in ("sst2", "mr-rt-polarity")]
-    found = {}
-    for method in ("linear", "wudi"):
+    found: dict[str, ConflictReport] = {}
+    for method, options in (("linear", {}), ("wudi", {"ridge": 0.0})):
         log = ConflictLog([item.path.name for item in inputs])
-        options = {"ridge": 0.0} if method == "wudi" else {}
-        recipe = Recipe(method, options=options, heads=HeadPolicy.FIRST)
+        recipe = Recipe(method, options, heads=HeadPolicy.FIRST)
         report = merge_adapters(inputs, tmp_path / method, recipe, observe=log.observe)
         found[method] = log.report()
         assert len(found[method].modules) == report.modules

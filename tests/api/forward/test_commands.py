@@ -1,4 +1,4 @@
-"""Run a tiny model from the command line: calibrate, evaluate, and tune a gain."""
+"""Run a tiny model from the command line: calibrate, evaluate, tune a gain, search weights."""
 
 from __future__ import annotations
 
@@ -79,6 +79,41 @@ def test_a_gain_is_tuned_on_rows(
     cli("compress", expert, "--bits", "6", "--gain", best["gain"], "--to", "b.tern")
     assert Path("a.tern").read_bytes() == Path("b.tern").read_bytes()
     assert "is best of" in cli("compress", expert, "--bits", "6", *tune, "--to", "c.tern").err
+
+
+def test_weights_of_a_merge_are_searched_on_rows(
+    cli: CommandLine, make_expert: Make, encoder: Path, rows: Path
+) -> None:
+    pair = [make_expert(name=name, seed=at, factor=0.6) for at, name in enumerate(("one", "two"))]
+    how = ("--heads", "first", "--search", rows, "--base-model", encoder, "--search-steps", "9")
+    told = cli.json("merge", *pair, *how, "--to", "found")
+    search = told["search"]
+    assert told["weights"] == search["weights"] == search["after"]["weights"]
+    assert search["before"]["weights"] == [0.5, 0.5]
+    assert (search["rows"], len(search["curve"])) == (12, 9)
+    judged = evaluate(encoder, Path("found"), read_rows(rows))
+    assert judged.loss == pytest.approx(search["after"]["loss"], rel=1e-6)
+    weights = [flag for weight in search["weights"] for flag in ("-w", weight)]
+    cli("merge", *pair, *weights, "--heads", "first", "--to", "said")
+    name = "adapter_model.safetensors"
+    assert Path("found", name).read_bytes() == Path("said", name).read_bytes()
+    assert "accuracy" in cli("merge", *pair, *how, "--to", "again").out
+
+
+def test_a_search_that_cannot_be_made_is_refused(
+    cli: CommandLine, make_expert: Make, encoder: Path, rows: Path
+) -> None:
+    expert = make_expert()
+    search = ("--search", rows, "--base-model", encoder)
+    for options, code, why in (
+        (search, 2, "--heads first"),
+        ((*search, "--heads", "first", "--search-steps", "0"), 2, "1 or more"),
+        (("--search", rows), 2, "needs --base-model"),
+        (("--search-seed", "3"), 2, "for --search"),
+        ((*search, "--heads", "first", "--method", "ema"), 2, "finds the weights itself"),
+    ):
+        assert why in cli("merge", expert, expert, *options, "--to", "out", code=code).err
+    assert not Path("out").exists()
 
 
 def test_rows_that_do_not_fit_are_refused(
