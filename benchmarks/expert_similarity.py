@@ -1,6 +1,6 @@
 """Measure how fast a library of compressed experts is compared and summed, beside the usual ways.
 
-    python benchmarks/expert_similarity.py [--experts 1000] [--few 32] [--large 10]
+    python benchmarks/expert_similarity.py [--experts 1000] [--few 32] [--large 10] [--only rd]
 
 Experts of the shape of MiniLM (18 modules [384 × 384], rank 8, 0.11 M parameters): trits at two
 densities, and what `rd` keeps at half a bit a parameter, in memory; then the same from files. All
@@ -227,8 +227,10 @@ def exactness(experts: Sequence[CompressedExpert]) -> float:
     return float(np.abs(all_cosines(experts) - expected).max())
 
 
-def compare(title: str, experts: list[CompressedExpert], few: int) -> list[str]:
-    """Measure all ways on one library."""
+def compare(
+    title: str, experts: list[CompressedExpert], few: int, *, others: bool = True
+) -> list[str]:
+    """Measure all ways on one library, or ours alone where the others do not depend on density."""
     count = len(experts)
     ours = best_of(3, lambda: all_cosines(experts))
     one = best_of(3, lambda: cosines_to(experts[0], experts))
@@ -248,8 +250,8 @@ def compare(title: str, experts: list[CompressedExpert], few: int) -> list[str]:
         *HEAD,
         row_of("**compressed, all pairs**", ours, ours[0], a_pair),
         row_of("compressed, one with all", one, ours[0]),
-        *(peers(experts, few, ours[0])),
-        *road_not_taken(experts, ours[0]),
+        *(peers(experts, few, ours[0]) if others else []),
+        *(road_not_taken(experts, ours[0]) if others else []),
         row_of("pairs of at least 0.95", best_of(2, lambda: find_pairs(experts, cosines)), ours[0]),
         row_of("clusters", best_of(2, lambda: find_clusters(cosines)), ours[0]),
         "",
@@ -437,14 +439,25 @@ def machine() -> str:
 
 def sections(options: argparse.Namespace, work: Path) -> Iterator[list[str]]:
     """Measure one table after another."""
-    count, few = options.experts, options.few
-    for density in (0.1, 0.3):
-        library = ternary_library(count, SMALL, density)
-        yield compare(f"Trits of `compeft` at density {density:.0%}", library, few)
-    yield compare(f"`rd` at {RD_BITS} bits", layered_library(count, SMALL), few)
-    yield file_rows(count, work)
-    yield large_rows(options.large)
-    yield sum_rows()
+    count, few, wanted = options.experts, options.few, options.only
+    measured: dict[str, Callable[[], list[str]]] = {
+        "sparse": lambda: compare(
+            "Trits of `compeft` at density 10%", ternary_library(count, SMALL, 0.1), few
+        ),
+        "dense": lambda: compare(
+            "Trits of `compeft` at density 30%, which costs the others the same",
+            ternary_library(count, SMALL, 0.3),
+            few,
+            others=False,
+        ),
+        "rd": lambda: compare(f"`rd` at {RD_BITS} bits", layered_library(count, SMALL), few),
+        "files": lambda: file_rows(count, work),
+        "large": lambda: large_rows(options.large),
+        "sums": sum_rows,
+    }
+    for name, measure in measured.items():
+        if not wanted or name in wanted:
+            yield measure()
 
 
 def main() -> None:
@@ -453,6 +466,7 @@ def main() -> None:
     parser.add_argument("--experts", type=int, default=1000)
     parser.add_argument("--few", type=int, default=32)
     parser.add_argument("--large", type=int, default=10)
+    parser.add_argument("--only", nargs="*", help="sparse, dense, rd, files, large, sums")
     options = parser.parse_args()
     loops.compile_all()
     text = f"# Comparing and adding compressed experts\n\n{machine()}. Best of two or three.\n\n"
