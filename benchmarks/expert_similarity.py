@@ -6,9 +6,10 @@ Experts of the shape of MiniLM (18 modules [384 × 384], rank 8, 0.11 M paramete
 densities, and what `rd` keeps at half a bit a parameter, in memory; then the same from files. All
 ways give the cosine of ΔW of every pair: matrix products of decoded factors in float32, in torch
 and in NumPy, which take every pair twice; torch on dense ΔW; and the road not taken, counting bits
-in NumPy, or of the planes of `rd`. What takes too long is measured on fewer experts and scaled by pairs, which is said. Then
-rank 16 at the size of 7 billion parameters, and sums and TIES of eight experts. The best of some
-runs, in seconds of the wall clock; on a busy machine CPU seconds tell more.
+in NumPy, or of the planes of `rd`. What takes too long is measured on fewer experts and scaled by
+pairs, which is said. Then rank 16 at the size of 7 billion parameters, and sums and TIES of eight
+experts. The best of some runs, in seconds of the wall clock; on a busy machine CPU seconds tell
+more.
 """
 
 from __future__ import annotations
