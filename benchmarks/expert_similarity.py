@@ -1,14 +1,15 @@
 """Measure how fast a library of compressed experts is compared and summed, beside the usual ways.
 
-    python benchmarks/expert_similarity.py [--experts 1000] [--few 32] [--large 10]
+    python benchmarks/expert_similarity.py [--experts 1000] [--few 32] [--large 10] [--only rd]
 
 Experts of the shape of MiniLM (18 modules [384 × 384], rank 8, 0.11 M parameters): trits at two
 densities, and what `rd` keeps at half a bit a parameter, in memory; then the same from files. All
 ways give the cosine of ΔW of every pair: matrix products of decoded factors in float32, in torch
-and in NumPy; torch on dense ΔW; and the road not taken, counting bits in NumPy, or of the planes
-of `rd`. What takes too long is measured on fewer experts and scaled by pairs, which is said. Then
-rank 16 at the size of 7 billion parameters, and sums and TIES of eight experts. The best of some
-runs, in seconds of the wall clock; on a busy machine CPU seconds tell more.
+and in NumPy, which take every pair twice; torch on dense ΔW; and the road not taken, counting bits
+in NumPy, or of the planes of `rd`. What takes too long is measured on fewer experts and scaled by
+pairs, which is said. Then rank 16 at the size of 7 billion parameters, and sums and TIES of eight
+experts. The best of some runs, in seconds of the wall clock; on a busy machine CPU seconds tell
+more.
 """
 
 from __future__ import annotations
@@ -227,8 +228,10 @@ def exactness(experts: Sequence[CompressedExpert]) -> float:
     return float(np.abs(all_cosines(experts) - expected).max())
 
 
-def compare(title: str, experts: list[CompressedExpert], few: int) -> list[str]:
-    """Measure all ways on one library."""
+def compare(
+    title: str, experts: list[CompressedExpert], few: int, *, others: bool = True
+) -> list[str]:
+    """Measure all ways on one library, or ours alone where the others do not depend on density."""
     count = len(experts)
     ours = best_of(3, lambda: all_cosines(experts))
     one = best_of(3, lambda: cosines_to(experts[0], experts))
@@ -248,8 +251,8 @@ def compare(title: str, experts: list[CompressedExpert], few: int) -> list[str]:
         *HEAD,
         row_of("**compressed, all pairs**", ours, ours[0], a_pair),
         row_of("compressed, one with all", one, ours[0]),
-        *(peers(experts, few, ours[0])),
-        *road_not_taken(experts, ours[0]),
+        *(peers(experts, few, ours[0]) if others else []),
+        *(road_not_taken(experts, ours[0]) if others else []),
         row_of("pairs of at least 0.95", best_of(2, lambda: find_pairs(experts, cosines)), ours[0]),
         row_of("clusters", best_of(2, lambda: find_clusters(cosines)), ours[0]),
         "",
@@ -345,34 +348,39 @@ def file_rows(count: int, work: Path) -> list[str]:
     return [*lines, "", f"{count:,} files, of which {len(made)} differ.", ""]
 
 
-def large_rows(count: int) -> list[str]:
-    """Measure experts of rank 16 for a model of 7 billion parameters."""
+def large_rows(count: int, times: int = 10) -> list[str]:
+    """Measure experts of rank 16 for a model of 7 billion parameters, ours with many of them."""
     experts = ternary_library(count, LARGE, 0.1)
     parameters = sum(rank * (d_out + d_in) for _, rank, d_out, d_in in LARGE)
-    ours = best_of(2, lambda: all_cosines(experts))
+    ours = best_of(2, lambda: all_cosines(experts * times))
     peer = best_of(1, lambda: torch_factors(experts))
-    pairs = count * (count + 1) / 2
     told = (
         f"{count} experts of {parameters / 1e6:.0f} M parameters, 224 modules, density 0.1, "
-        f"{experts[0].size_bytes / 1e6:.0f} MB each in memory."
+        f"{experts[0].size_bytes / 1e6:.0f} MB each in memory; compressed, each of them {times} "
+        "times."
     )
     return [
         "## Rank 16 for a model of 7 billion parameters",
         "",
         told,
         "",
-        "| way | seconds | CPU seconds | ms a pair | 1,000 experts, by pairs |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {name} | {wall:.2f} | {processor:.2f} | {wall / pairs * 1e3:.2f} | "
-            f"{wall / pairs * 500_500 / 60:,.0f} min |"
-            for name, (wall, processor) in (
-                ("**compressed**", ours),
-                ("torch, factors, decoding included", peer),
-            )
-        ),
+        "| way | pairs | seconds | CPU seconds | CPU ms a pair | 1,000 experts, by pairs |",
+        "|---|---|---|---|---|---|",
+        large_row("**compressed**", ours, count * times, scaled_up=True),
+        large_row("torch, factors, decoding included", peer, count, scaled_up=False),
         "",
     ]
+
+
+def large_row(name: str, seconds: tuple[float, float], count: int, *, scaled_up: bool) -> str:
+    """Write one line about large experts; of few ones decoding is most, which is not by pairs."""
+    pairs = count * (count + 1) // 2
+    wall, processor = seconds
+    many = f"{processor / pairs * 500_500 / 60:,.0f} CPU min" if scaled_up else "mostly decoding"
+    return (
+        f"| {name} | {pairs:,} | {wall:.2f} | {processor:.2f} | {processor / pairs * 1e3:.2f} | "
+        f"{many} |"
+    )
 
 
 def sum_rows(count: int = 8) -> list[str]:
@@ -380,7 +388,7 @@ def sum_rows(count: int = 8) -> list[str]:
     return [
         "## Sums and TIES",
         "",
-        f"{count} experts, 4 modules of rank 16 and width 4096; million values a second.",
+        f"{count} experts, 4 modules of rank 16 and width 4096; million values a CPU second.",
         "",
         "| density | linear | ties | torch linear | PEFT ties | unpacked, then PEFT ties |",
         "|---|---|---|---|---|---|",
@@ -402,14 +410,18 @@ def sum_row(count: int, density: float) -> str:
     shares = torch.tensor(weights)[:, None, None]
     ready = [unpacked(parts) for parts in tensors]
     figures = [
-        best_of(3, lambda: [linear_sum(parts, weights) for parts in tensors]),
-        best_of(3, lambda: [ties(parts, weights) for parts in tensors]),
+        best_of(9, lambda: [linear_sum(parts, weights) for parts in tensors]),
+        best_of(9, lambda: [ties(parts, weights) for parts in tensors]),
         best_of(3, lambda: [(values * shares).sum(0) for values in ready]),
         best_of(3, lambda: [peft_ties(values, shares) for values in ready]),
         best_of(3, lambda: [peft_ties(unpacked(parts), shares) for parts in tensors]),
     ]
     values = count * sum(parts[0].shape[0] * parts[0].shape[1] for parts in tensors) / 1e6
-    return f"| {density:.0%} | " + " | ".join(f"{values / wall:,.0f}" for wall, _ in figures) + " |"
+    return (
+        f"| {density:.0%} | "
+        + " | ".join(f"{values / processor:,.0f}" for _, processor in figures)
+        + " |"
+    )
 
 
 def unpacked(parts: Sequence[TernaryTensor]) -> torch.Tensor:
@@ -437,14 +449,25 @@ def machine() -> str:
 
 def sections(options: argparse.Namespace, work: Path) -> Iterator[list[str]]:
     """Measure one table after another."""
-    count, few = options.experts, options.few
-    for density in (0.1, 0.3):
-        library = ternary_library(count, SMALL, density)
-        yield compare(f"Trits of `compeft` at density {density:.0%}", library, few)
-    yield compare(f"`rd` at {RD_BITS} bits", layered_library(count, SMALL), few)
-    yield file_rows(count, work)
-    yield large_rows(options.large)
-    yield sum_rows()
+    count, few, wanted = options.experts, options.few, options.only
+    measured: dict[str, Callable[[], list[str]]] = {
+        "sparse": lambda: compare(
+            "Trits of `compeft` at density 10%", ternary_library(count, SMALL, 0.1), few
+        ),
+        "dense": lambda: compare(
+            "Trits of `compeft` at density 30%, which costs the others the same",
+            ternary_library(count, SMALL, 0.3),
+            few,
+            others=False,
+        ),
+        "rd": lambda: compare(f"`rd` at {RD_BITS} bits", layered_library(count, SMALL), few),
+        "files": lambda: file_rows(count, work),
+        "large": lambda: large_rows(options.large),
+        "sums": sum_rows,
+    }
+    for name, measure in measured.items():
+        if not wanted or name in wanted:
+            yield measure()
 
 
 def main() -> None:
@@ -453,6 +476,7 @@ def main() -> None:
     parser.add_argument("--experts", type=int, default=1000)
     parser.add_argument("--few", type=int, default=32)
     parser.add_argument("--large", type=int, default=10)
+    parser.add_argument("--only", nargs="*", help="sparse, dense, rd, files, large, sums")
     options = parser.parse_args()
     loops.compile_all()
     text = f"# Comparing and adding compressed experts\n\n{machine()}. Best of two or three.\n\n"

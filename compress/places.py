@@ -21,7 +21,7 @@ def new_folder(destination: Path) -> Iterator[Path]:
     Raises:
         DestinationError: the destination exists and is not an empty folder, or cannot be written.
     """
-    _require_free(destination)
+    require_free(destination)
     with _workplace(destination) as work:
         filled = work / "new"
         filled.mkdir()
@@ -112,7 +112,12 @@ def _workplace(destination: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _require_free(destination: Path) -> None:
+def require_free(destination: Path) -> None:
+    """Check that a folder can be made here, before there is work to lose.
+
+    Raises:
+        DestinationError: the destination exists and is not an empty folder.
+    """
     if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
         raise DestinationError(
             "the destination is taken",

@@ -15,6 +15,7 @@ from api.cli.session import Session
 from api.cli.sources import local_path
 from api.client import HubClient
 from api.workflows.merge import MergeInput, combine, opened, publish
+from compress.places import require_free
 from merge import Recipe, WeightedAdapter
 from merge.conflict_report import ConflictLog
 from registry.refs import Reference
@@ -51,10 +52,13 @@ def merge_here(
         message: what to note on a published revision.
 
     Raises:
+        DestinationError: the folder is taken.
         MergeError: the adapters or the recipe do not fit.
         HubError: the hub refuses an input or the result.
     """
     recipe = wanted.recipe
+    if isinstance(target, Path):
+        require_free(target)
     with ExitStack() as stack:
         origins = [stack.enter_context(origin_of(session, text)) for text in wanted.sources]
         client = _client(stack, session, wanted.sources, target)

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from api.cli import output
+from api.cli.job_option import job_option, on_the_hub, refuse_with_job, submit_job
 from api.cli.session import Session, command, common
 from api.cli.similar_report import tell_all, tell_nearest
 from api.cli.sources import as_folder, existing, local_path, parse_reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pydantic import JsonValue
 
     from merge.compressed import CompressedExpert
     from merge.compressed.comparable import Refused
@@ -56,6 +59,7 @@ _NEIGHBOURS, _PAIRS = 10, 50
     type=click.Path(path_type=Path, dir_okay=False),
     help="Draw the cosines, all with all, by cluster: a .png or .svg.",
 )
+@job_option
 @common
 def similar(
     session: Session,
@@ -69,6 +73,7 @@ def similar(
     cut: float,
     space: str,
     picture: Path | None,
+    as_job: bool,
 ) -> None:
     """Find experts that are alike, compressed or not.
 
@@ -80,9 +85,16 @@ def similar(
 
     if picture is not None and picture.suffix.lower() not in _PLOTS:
         raise click.UsageError(f"--plot draws {' or '.join(_PLOTS)}, not {picture.name!r}")
+    together = all_pairs or clusters or picture is not None
+    if as_job:
+        refuse_with_job(others=others, plot=picture)
+        wanted = _wanted(session, reference, together=together)
+        how: dict[str, JsonValue] = {"space": space, "threshold": threshold, "cut": cut, "top": top}
+        submit_job(session, "similar", {**wanted, **how})
+        return
     options = SimilarOptions(Space(space), threshold, cut)
     expert, library, refused = _read(session, reference, others)
-    if all_pairs or clusters or picture is not None:
+    if together:
         compared = compare_all(
             [expert, *library],
             options=options,
@@ -99,6 +111,18 @@ def similar(
         return
     near = nearest(expert, library, options=options, progress=session.progress())
     tell_nearest(session, near, refused, top=top or _NEIGHBOURS)
+
+
+def _wanted(session: Session, reference: str, *, together: bool) -> dict[str, JsonValue]:
+    """Say what a job is to compare: one with all, or all of its base model with one another."""
+    source = on_the_hub(reference)
+    if not together:
+        return {"source": source}
+    with session.client() as client:
+        base = client.resolve(parse_reference(source)).manifest.base_model
+    if base is None:
+        raise click.UsageError(f"nothing says which base model {reference} belongs to")
+    return {"base_model": base}
 
 
 def _read(

@@ -37,10 +37,6 @@ class Dense:
         """Count the owners."""
         return len(self.bounds) - 1
 
-    def ranges(self) -> Iterator[tuple[int, int]]:
-        """Give where the rows of every owner begin and end."""
-        yield from zip(self.bounds[:-1].tolist(), self.bounds[1:].tolist(), strict=True)
-
     def part(self, first: int, last: int) -> Dense:
         """Give the pairs of some of the owners."""
         start, stop = int(self.bounds[first]), int(self.bounds[last])

@@ -122,11 +122,20 @@ def _add_own(found: Array, module: Gathered) -> None:
     if module.trits is not None:
         found[module.trit_owners] += own_sums(module.trits)
     if module.dense is not None:
-        for number, (start, stop) in enumerate(module.dense.ranges()):
-            part = module.dense.part(number, number + 1)
-            products = (part.a @ part.a.T).astype(np.float64) * (part.b @ part.b.T)
-            weights = module.dense.weights[start:stop]
-            found[module.dense_owners[number]] += weights @ products @ weights
+        found[module.dense_owners] += _dense_own_sums(module.dense)
+
+
+def _dense_own_sums(dense: Dense) -> Array:
+    """Sum products of pairs of every owner with itself, owners of one rank together."""
+    found = np.zeros(dense.owners)
+    counts = np.diff(dense.bounds)
+    for count in np.unique(counts):
+        owners = np.flatnonzero(counts == count)
+        at = dense.bounds[owners][:, None] + np.arange(count)
+        a, b, weights = dense.a[at], dense.b[at], dense.weights[at]
+        products = (a @ a.transpose(0, 2, 1)).astype(np.float64) * (b @ b.transpose(0, 2, 1))
+        found[owners] = np.einsum("nk,nkl,nl->n", weights, products, weights)
+    return found
 
 
 def dense_sums(left: Dense, right: Dense) -> Array:

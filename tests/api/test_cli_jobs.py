@@ -108,6 +108,7 @@ def test_all_of_a_base_model_is_one_job(cli: CommandLine, pushed: str) -> None:
         (["compress", "team/x", "--as", "team/y", "--density", "0.1"], "--method compeft"),
         (["compress", "--all-of", "b", "--as", "team/y"], "neither SRC"),
         (["merge", "team/x", "--to", "y"], "--to cannot"),
+        (["similar", "team/x", "team/y"], "--others cannot"),
         (["verify", "./here", "--against", "team/x"], "--against cannot"),
     ],
 )
@@ -201,13 +202,11 @@ def test_what_is_wrong_is_told(cli: CommandLine) -> None:
 def test_experts_are_compared_by_a_job(cli: CommandLine, pushed: str) -> None:
     cli("push", ROOT / "examples" / "mr-rt-polarity", "team/mr")
     cli("compress", pushed, "--as", "team/sst2-like", "--bits", "1")
-    near = cli.json("jobs", "submit", "similar", "-p", f"source={pushed}", "--watch")
-    outcome = near["outcome"]
+    outcome = ended(cli, cli.json("similar", pushed, "--job")["id"])["outcome"]
     assert outcome == {**cli.json("similar", pushed), "reference": outcome["reference"]}
     assert "team/sst2-like" in {one["label"] for one in outcome["neighbours"] if one["relation"]}
-    base = cli.json("show", pushed)["manifest"]["base_model"]
-    asked = ("-p", f"base_model={base}", "-p", "threshold=0.9", "-p", "top=1")
-    compared = cli.json("jobs", "submit", "similar", *asked, "--watch")["outcome"]
+    asked = cli.json("similar", pushed, "--clusters", "--threshold", "0.9", "--top", "1", "--job")
+    compared = ended(cli, asked["id"])["outcome"]
     assert len(compared["pairs"]) == 1
     assert compared["alike"] >= 1
     assert any({"team/sst2", "team/sst2-like"} <= set(group) for group in compared["clusters"])
