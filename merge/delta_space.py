@@ -104,7 +104,7 @@ class Truncated:
 
     Attributes:
         delta: the approximation.
-        energy: ‖ΔW‖² before.
+        energy: ‖ΔW‖² before; 0 where nothing was to be cut, and nobody computed it.
         dropped: ‖ΔW‖² of what was left out.
     """
 
@@ -215,8 +215,7 @@ def reduce(delta: Delta, target: Target) -> Truncated:
         target: the rank or the share of ‖ΔW‖² to keep.
     """
     if target == ALL or not delta.rank:
-        energy = inner(delta, delta)
-        return Truncated(delta, energy, 0.0)
+        return Truncated(delta, 0.0, 0.0)
     return cut(svd_form(delta, tolerance=0.0), target)
 
 

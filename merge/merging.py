@@ -37,19 +37,24 @@ class MergedModule:
 
     Attributes:
         name: the module.
-        inputs: its ΔW in every input, of rank 0 where one does not have it.
+        factors: of every input, of rank 0 where one does not have it.
         weights: that went in.
         delta: the result.
-        energy: ‖ΔW‖² before its rank was reduced.
+        energy: ‖ΔW‖² before its rank was reduced; 0 where it was not to be.
         dropped: ‖ΔW‖² of what that left out.
     """
 
     name: str
-    inputs: tuple[Delta, ...]
+    factors: tuple[Factors, ...]
     weights: tuple[float, ...]
     delta: Delta
     energy: float
     dropped: float
+
+    @property
+    def inputs(self) -> tuple[Delta, ...]:
+        """Return its ΔW in every input."""
+        return tuple(own.delta for own in self.factors)
 
 
 #: Looks at each module while it is there.
@@ -152,7 +157,7 @@ def merged_modules(
             raise
         return MergedModule(
             name,
-            tuple(own.delta for own in factors),
+            tuple(factors),
             tuple(weights),
             found.delta.times(options.scale),
             found.energy * options.scale**2,
