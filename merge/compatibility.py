@@ -16,7 +16,9 @@ def require_compatible(experts: Sequence[Expert], *, override: str = "") -> None
     """Check that all adapters belong to one base and give their modules the same shapes.
 
     Every module has one shape wherever it stands, also where only the second and the third adapter
-    have it: that is the fingerprint of a base, as far as adapters show it.
+    have it: that is the fingerprint of a base, as far as adapters show it. `fan_in_fan_out` does
+    not matter: A and B have the same shapes either way, PEFT saves what the layer that it came to
+    last was like, and on loading sets it anew for every layer.
 
     Args:
         experts: opened adapters.
@@ -38,18 +40,11 @@ def require_compatible(experts: Sequence[Expert], *, override: str = "") -> None
             )
         if not override:
             _require_same_base(first, expert)
-        if bool(first.config.get("fan_in_fan_out")) != bool(expert.config.get("fan_in_fan_out")):
-            raise _setting_differs(first, expert, "fan_in_fan_out")
         for name, module in sorted(expert.modules.items()):
             other = seen.setdefault(name, expert)
             ours, theirs = other.shapes(other.modules[name]), expert.shapes(module)
             if ours != theirs:
                 raise _apart(other, expert, field=name, expected=str(ours), actual=str(theirs))
-
-
-def _setting_differs(first: Expert, other: Expert, key: str) -> IncompatibleError:
-    ours, theirs = first.config.get(key), other.config.get(key)
-    return _apart(first, other, field=key, expected=str(ours), actual=str(theirs))
 
 
 def _require_same_base(first: Expert, other: Expert) -> None:

@@ -14,6 +14,8 @@ from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
+_MOST_CORES = 8
+
 T = TypeVar("T")
 Item = TypeVar("Item")
 
@@ -40,6 +42,6 @@ def in_order(work: Callable[[str, Item], T], items: Iterable[tuple[str, Item]]) 
 
 
 def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
+    """Count the cores to use: not so many that what each holds would fill a large machine."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(_MOST_CORES, there or 1)

@@ -213,7 +213,6 @@ def test_weights_that_cancel_cannot_average_heads(tmp_path: Path) -> None:
         ({"target_parameters": ["w"]}, "target_parameters"),
         ({"trainable_token_indices": [1]}, "trainable_token_indices"),
         ({"base_model_name_or_path": "org/other"}, "base_model_name_or_path"),
-        ({"fan_in_fan_out": True}, "fan_in_fan_out"),
     ],
 )
 def test_what_would_be_silently_wrong_is_refused(

@@ -225,3 +225,34 @@ def test_peft_refuses_factors_of_unequal_ranks(combination: str, tmp_path: Path)
     )
     with pytest.raises(MergeOptionError, match="equal ranks"):
         refused()
+
+
+def test_adapters_of_layers_that_store_weights_either_way_are_merged(tmp_path: Path) -> None:
+    """GPT-2 has both kinds; what PEFT saves as `fan_in_fan_out` is that of the last one."""
+    conv1d = pytest.importorskip("transformers.pytorch_utils").Conv1D
+    torch.manual_seed(0)
+    base = nn.ModuleDict({"first": conv1d(8, 12), "last": nn.Linear(12, 8)})
+    said, expected = set(), {}
+    model = peft.PeftModel(base, peft.LoraConfig(r=2, target_modules=["first"]), "a0")
+    model.add_adapter("a1", peft.LoraConfig(r=3, target_modules=["first", "last"]))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(torch.randn_like(parameter))
+    model.save_pretrained(tmp_path)
+    for own in ("a0", "a1"):
+        config = peft.PeftConfig.from_pretrained(tmp_path / own)
+        said.add(config.fan_in_fan_out)
+    assert said == {False, True}
+    inputs = [WeightedAdapter(tmp_path / own, 0.5) for own in ("a0", "a1")]
+    merge_adapters(inputs, tmp_path / "out", Recipe())
+    model.load_adapter(tmp_path / "out", "ours")
+    layers = model.base_model.model
+    for name in ("first", "last"):
+        own = [n for n in ("a0", "a1") if n in layers[name].lora_A]
+        expected[name] = sum(0.5 * layers[name].get_delta_weight(n) for n in own)
+        close(
+            layers[name].get_delta_weight("ours").detach().double().numpy(),
+            expected[name].detach().double().numpy(),
+            1e-6,
+        )
