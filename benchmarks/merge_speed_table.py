@@ -158,7 +158,7 @@ def tables(case: Case) -> str:
         "include loading the adapters into a model without weights of its own. mergekit's begin at",
         "dense tensors in memory, since the base and every fine-tuned model would have to be there",
         "first; its result is a full model, while ours goes on to an adapter. Peak memory is that",
-        "of what was measured: PEFT holds all layers of all adapters, and so grows with them.",
+        "of what was measured: PEFT holds all layers of all adapters, and grows with them.",
         "",
         "| who | method | measured | processor s, all blocks | peak MB | seconds ÷ ours |",
         "|---|---|---|---|---|---|",

@@ -1,6 +1,7 @@
 """Merge adapters module by module: the use of a recipe on experts, and the folder that comes out.
 
-Memory holds one module of every input at a time. Start at `merge_adapters`.
+Memory holds, of every input, as many modules as there are cores and two more. Start at
+`merge_adapters`.
 """
 
 from __future__ import annotations

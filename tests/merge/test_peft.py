@@ -249,8 +249,8 @@ def test_adapters_of_layers_that_store_weights_either_way_are_merged(tmp_path: P
     model.load_adapter(tmp_path / "out", "ours")
     layers = model.base_model.model
     for name in ("first", "last"):
-        there = [n for n in ("a0", "a1") if n in layers[name].lora_A]
-        expected[name] = sum(0.5 * layers[name].get_delta_weight(n) for n in there)
+        owners = [n for n in ("a0", "a1") if n in layers[name].lora_A]
+        expected[name] = sum(0.5 * layers[name].get_delta_weight(n) for n in owners)
         close(
             layers[name].get_delta_weight("ours").detach().double().numpy(),
             expected[name].detach().double().numpy(),

@@ -57,7 +57,7 @@ def dense_cosines(deltas: Sequence[made.Tensors]) -> Array:
     def inner(one: made.Tensors, two: made.Tensors) -> float:
         return sum(float((one[name] * two[name]).sum()) for name in one.keys() & two.keys())
 
-    products = np.array([[inner(one, two) for two in deltas] for one in deltas])
+    products = np.array([[inner(one, two) for two in deltas] for one in deltas], np.float64)
     norms = np.sqrt(np.diagonal(products))
     scale = norms[:, None] * norms
     cosines: Array = np.divide(products, scale, out=np.zeros_like(products), where=scale > 0)
