@@ -60,7 +60,12 @@ def by_rule(rule: Rule) -> MergeFactors:
 
 
 def slerp_factors(factors: Sequence[Factors], weights: Array, options: Options) -> Delta:
-    """Interpolate A with A and B with B on their spheres, each scale shared between both."""
+    """Interpolate A with A and B with B on their spheres, each scale shared between both.
+
+    A module that one adapter has alone is its share of that one, as between ΔW and 0.
+    """
+    if len(factors) == 1:
+        return factors[0].delta.times(float(weights[0]))
     roots = [math.sqrt(abs(own.scale)) for own in factors]
     a = [own.a * math.copysign(root, own.scale) for own, root in zip(factors, roots, strict=True)]
     b = [own.b * root for own, root in zip(factors, roots, strict=True)]

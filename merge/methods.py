@@ -228,7 +228,7 @@ def _rows() -> dict[str, Method]:
             twin,
             title,
             paper,
-            define.on_factors(define_factors),
+            define.on_factors(define_factors, proportions=inputs == _TWO),
             Space.FACTORS,
             shares=True,
             inputs=inputs or (1, 1 << 16),
