@@ -32,6 +32,8 @@ from merge.expert import Expert, open_expert
 from merge.merging import merged_modules
 
 RESULTS = Path(__file__).resolve().parent / "results"
+#: A merge that takes longer is not repeated.
+SLOW_S = 5.0
 REASON = "one base under several names"
 QUICK_METHODS = ("linear", "ties", "tsv", "linear-factors", "slerp")
 ABOUT = """# Every method on real adapters that share a base
@@ -40,7 +42,9 @@ Default weights and options. Of all modules together: *reduction* is ‖ΔW_full
 the reduction of ranks; *from the sum* is ‖ΔW − Σ wᵢΔWᵢ‖ / ‖Σ wᵢΔWᵢ‖ with the method's own weights;
 *norm* is ‖ΔW‖ as a share of the root mean square of ‖ΔWᵢ‖; *interference* is the mean over inputs
 of ‖(ΔW − ΔWᵢ)ΔWᵢᵀ‖ / ‖ΔWᵢΔWᵢᵀ‖, 1 for ΔW = 0, also for λ ΔW with the λ at which its mean square is
-least. Seconds: reading and merging, best of {repeats}. {where}
+least. Seconds: reading and merging, best of {repeats}, of 1 above {slow:g}.
+
+{where}
 """
 HEAD = (
     "| method | space | weights | rank | reduction | from the sum | norm | interference | "
@@ -149,6 +153,8 @@ def measure(experts: Sequence[Expert], method: Method, repeats: int) -> Measured
     weights = recipe.check([None] * len(experts))
     seconds = math.inf
     for _ in range(repeats):
+        if SLOW_S < seconds < math.inf:
+            break
         started = time.perf_counter()
         modules = list(merged_modules(experts, weights, recipe))
         seconds = min(seconds, time.perf_counter() - started)
@@ -225,7 +231,7 @@ def main() -> None:
     groups, names = (GROUPS[-1:], QUICK_METHODS) if options.quick else (GROUPS, tuple(METHODS))
     tables = [line for g in groups for line in table(options.data, g, names, repeats)]
     where = f"{machine()}; load {load:.1f} at the start, {os.getloadavg()[0]:.1f} at the end."
-    text = "\n".join([ABOUT.format(repeats=repeats, where=where), *tables])
+    text = "\n".join([ABOUT.format(repeats=repeats, slow=SLOW_S, where=where), *tables])
     print(text)
     if not options.quick:
         RESULTS.mkdir(exist_ok=True)

@@ -96,7 +96,7 @@ def encoder(setup: Setup, dtype: torch.dtype = torch.bfloat16) -> SharedEncoder:
 def measure(setup: Setup, job: Job) -> Record:
     """Measure one expert alone, its best setting of ComPEFT, or a merge."""
     name = job.experts[0]
-    if job.method == OWN and job.source == COMPEFT and job.density is None:
+    if job.method == OWN and job.source == COMPEFT and job.option is None:
         return _choose(setup, job)
     if job.method not in {OWN, HEAD_ONLY, FLOAT32}:
         return _measure_merge(setup, job)
@@ -117,7 +117,7 @@ def decoded(source: Path, destination: Path, method: compress.Compeft | compress
 
 def merged(setup: Setup, job: Job) -> Deltas:
     """Merge the LoRA parts of experts by the method's defaults."""
-    options = {} if job.density is None else {"density": job.density}
+    options = dict([job.option]) if job.option else {}
     recipe = Recipe(job.method, options, heads=HeadPolicy.NONE)
     weights = recipe.check([None] * len(job.experts))
     with ExitStack() as stack:
@@ -157,7 +157,9 @@ def _measure_merge(setup: Setup, job: Job) -> Record:
         accuracy, loss = ([getattr(one, a) for one in found] for a in ("accuracy", "loss"))
         return -statistics.mean(accuracy), statistics.mean(loss)
 
-    tried = best_gain(judge, len(job.experts) if job.method in SUMS else 1)
+    fixed = job.option is not None and job.option[0] == "scale"
+    factor = len(job.experts) if job.method in SUMS else 1
+    tried = {1.0: (0.0, 0.0)} if fixed else best_gain(judge, factor)
     best, accuracies = next(iter(tried)), {}
     for gain in {1.0, best}:
         model.put(deltas, gain)
@@ -204,13 +206,13 @@ def run(plan: Plan, setup: Setup, store: Store, workers: int) -> None:
         fill(Job(COMPEFT, OWN, (name,)) for name in plan.experts)
         for name in plan.experts:
             density, alpha = store.records[Job(COMPEFT, OWN, (name,))].curve[0]
-            source = setup.folder(ORIGINAL, name)
-            for method, kind in (
-                (COMPEFT, compress.Compeft(density, alpha)),
-                (RD, compress.Rd(bits=RD_BITS)),
-            ):
-                bits = decoded(source, setup.folder(method, name), kind)
-                job = Job(method, OWN, (name,), density if method == COMPEFT else RD_BITS)
+            kinds = (
+                (COMPEFT, ("density", density), compress.Compeft(density, alpha)),
+                (RD, ("bits", RD_BITS), compress.Rd(bits=RD_BITS)),
+            )
+            for source, option, kind in kinds:
+                bits = decoded(setup.folder(ORIGINAL, name), setup.folder(source, name), kind)
+                job = Job(source, OWN, (name,), option)
                 if job not in store.records:
                     store.add(replace(measure(setup, job), bits=bits))
         fill(merges(plan))
@@ -220,15 +222,16 @@ def main() -> None:
     """Print the tables and write them to `results/merge_tasks.md`."""
     options = arguments()
     plan, store = QUICK if options.quick else FULL, Store(options.store)
-    started, load = time.monotonic(), os.getloadavg()[0]
+    started, load, known = time.monotonic(), os.getloadavg()[0], len(store.records)
     with tempfile.TemporaryDirectory() as work:
         setup = Setup(options.data.resolve(), plan.names, plan.rows, Path(work))
         run(plan, setup, store, 1 if options.quick else options.workers)
     passed = time.monotonic() - started
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
     where = (
-        f"{machine()}, {packages}, {options.workers} processes of one thread; "
-        f"load {load:.1f} at the start, {os.getloadavg()[0]:.1f} at the end; {passed:.0f} s."
+        f"{machine()}, {packages}, processes of one thread; "
+        f"load {load:.1f} at the start, {os.getloadavg()[0]:.1f} at the end; {passed:.0f} s for "
+        f"{len(store.records) - known} lines, and {known} from a store."
     )
     text = "\n".join([*report(store.records, plan, where), ""])
     print(text)

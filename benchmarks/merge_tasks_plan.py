@@ -16,8 +16,8 @@ OWN, HEAD_ONLY, FLOAT32 = "own", "head only", "float32"
 RD_BITS = 0.5
 #: What λ is judged by on validation rows: less the mean accuracy, then the mean loss.
 Judged = tuple[float, float]
-#: Factors tried on validation rows: every second one, then those beside the best.
-LAMBDAS = (0.3, 0.5, 0.7, 1.0, 1.5, 2.0)
+#: Factors tried on validation rows.
+LAMBDAS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0)
 #: With the usual weights 1/n these are sums: publications tune λ of the sum, not of the mean.
 SUMS = frozenset(
     {
@@ -27,6 +27,9 @@ SUMS = frozenset(
         "breadcrumbs",
         "magnitude_prune",
         "linear-factors",
+        "dare_linear-factors",
+        "breadcrumbs-factors",
+        "magnitude_prune-factors",
         "mhr_mu",
     }
 )
@@ -44,8 +47,9 @@ class Plan:
         draws: how many are merged, and how many sets of so many.
         methods: all names of them.
         compared: methods that also merge compressed experts.
-        sweep: further densities by method, tried on sets of `sweep_size`.
+        sweep: other values of an option of a method, tried on sets of `sweep_size`.
         sweep_size: how many experts these sets have.
+        roots: methods that are also tried with λ = 1/√n, which needs no rows to tune on.
         rows: that a task is judged on.
     """
 
@@ -54,8 +58,9 @@ class Plan:
     draws: tuple[tuple[int, int], ...]
     methods: tuple[str, ...]
     compared: tuple[str, ...]
-    sweep: tuple[tuple[str, tuple[float, ...]], ...]
+    sweep: tuple[tuple[str, str, tuple[float, ...]], ...]
     sweep_size: int
+    roots: tuple[str, ...]
     rows: Rows
 
     @property
@@ -100,16 +105,30 @@ FULL = Plan(
     methods=tuple(name for name in METHODS if name != "cat"),
     compared=COMPARED,
     sweep=(
-        ("ties", (0.1, 0.5)),
-        ("knots", (0.5, 1.0)),
-        ("core", (0.5, 1.0)),
-        ("dare_linear", (0.8,)),
-        ("dare_ties", (0.8,)),
-        ("della", (0.8,)),
-        ("breadcrumbs", (0.5,)),
-        ("magnitude_prune", (0.2,)),
+        ("ties", "density", (0.1, 0.5)),
+        ("knots", "density", (0.5, 1.0)),
+        ("core", "density", (0.5, 1.0)),
+        ("wudi", "ridge", (0.0, 0.1)),
+        ("breadcrumbs", "density", (0.5,)),
+        ("magnitude_prune", "density", (0.2,)),
+        ("dare_linear", "density", (0.8,)),
+        ("dare_ties", "density", (0.8,)),
+        ("della", "density", (0.8,)),
     ),
     sweep_size=4,
+    roots=(
+        "linear",
+        "multislerp",
+        "tsv",
+        "iso",
+        "wudi",
+        "lego",
+        "knots",
+        "core",
+        "ties",
+        "dare_ties",
+        "della",
+    ),
     rows=Rows(150, 40),
 )
 QUICK = Plan(
@@ -120,6 +139,7 @@ QUICK = Plan(
     compared=("linear", "ties-factors"),
     sweep=(),
     sweep_size=2,
+    roots=("tsv",),
     rows=Rows(24, 8),
 )
 
@@ -132,13 +152,13 @@ class Job:
         source: which form of the experts is merged.
         method: of the table of methods, or what is measured of one expert.
         experts: whose folders go in, and whose tasks are run.
-        density: the method's option, or None for its default.
+        option: name and value of one that is not the default, or None.
     """
 
     source: str
     method: str
     experts: tuple[str, ...]
-    density: float | None = None
+    option: tuple[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,16 +189,20 @@ class Record:
 
 
 def best_gain(judge: Callable[[float], Judged], factor: int = 1) -> dict[float, Judged]:
-    """Search λ coarsely, then beside the best; give all that were tried, the best first.
+    """Search λ coarsely, then beside the best until it stays; give all tried, the best first.
 
     Args:
         judge: gives what is least for the best λ.
         factor: of all λ.
     """
-    tried = {factor * gain: judge(factor * gain) for gain in LAMBDAS[1::2]}
-    at = LAMBDAS.index(min(tried, key=lambda gain: tried[gain]) / factor)
-    for gain in LAMBDAS[max(0, at - 1) : at + 2 : 2]:
-        tried[factor * gain] = judge(factor * gain)
+    tried: dict[float, Judged] = {}
+    ahead = {1, 3, 5}
+    while ahead:
+        tried |= {factor * LAMBDAS[at]: judge(factor * LAMBDAS[at]) for at in sorted(ahead)}
+        best = min(tried, key=lambda gain: tried[gain])
+        at = next(n for n, gain in enumerate(LAMBDAS) if factor * gain == best)
+        beside = {at - 1, at + 1} & set(range(len(LAMBDAS)))
+        ahead = {n for n in beside if factor * LAMBDAS[n] not in tried}
     return dict(sorted(tried.items(), key=lambda item: item[1]))
 
 
@@ -199,13 +223,21 @@ def merges(plan: Plan) -> Iterator[Job]:
         for name, drawn in compared:
             # The publication does not trim again what is sparse already.
             whole = source == COMPEFT and name == "ties-factors"
-            yield Job(source, name, drawn, 1.0 if whole else None)
+            yield Job(source, name, drawn, ("density", 1.0) if whole else None)
     if plan.mixed:
         alone = [n for n in plan.methods if "slerp" not in n and fits(n, len(plan.mixed))]
         yield from (Job(ORIGINAL, name, plan.mixed) for name in alone)
-    for name, densities in plan.sweep:
+    for name, option, values in plan.sweep:
         for drawn in plan.sets(plan.sweep_size):
-            yield from (Job(ORIGINAL, name, drawn, density) for density in densities)
+            yield from (Job(ORIGINAL, name, drawn, (option, value)) for value in values)
+    every = [*sets, plan.mixed] if plan.mixed else sets
+    yield from (root(name, drawn) for drawn in every for name in plan.roots)
+
+
+def root(name: str, drawn: tuple[str, ...]) -> Job:
+    """Give the merge whose λ is 1/√n; that of a mean, √n, makes the same of its sum."""
+    power = 0.5 if name in SUMS else -0.5
+    return Job(ORIGINAL, name, drawn, ("scale", float(len(drawn) ** power)))
 
 
 def fits(name: str, count: int) -> bool:
@@ -243,6 +275,7 @@ def _record(line: str) -> Record:
     told = json.loads(line)
     job = told.pop("job")
     job["experts"] = tuple(job["experts"])
+    job["option"] = job["option"] and tuple(job["option"])
     for name in ("plain", "tuned"):
         told[name] = tuple(told[name])
     told["curve"] = tuple((gain, accuracy) for gain, accuracy in told["curve"])

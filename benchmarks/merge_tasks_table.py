@@ -20,20 +20,22 @@ from benchmarks.merge_tasks_plan import (
     Job,
     Plan,
     Record,
+    root,
 )
 from merge import METHODS, Recipe
+from merge.method import Space
 
 ABOUT = """# Accuracy that merged experts keep
 
 Experts of one encoder (all-MiniLM-L6-v2) are merged, the merged ΔW is put on the encoder with each
 task's own head and run on that task's test rows, at most {test}, the same ones always. *Kept* is
 the mean over the merged tasks of accuracy ÷ accuracy of the task's own expert. *Default*: weights,
-options and λ = 1 as without being asked. *Tuned*: ΔW times that λ of {lambdas} which
-has the best mean accuracy on {validation} validation rows of each task (every second one is tried,
-then those beside the best); where weights are 1/n by default ({sums}) λ is that of
-the sum, so 1 stands for weights of 1. {sets}, the same for all methods; ± is the
-standard deviation over sets, which also differ in difficulty. `cat` has the ΔW of `linear`. The
-encoder is held in bfloat16. One row of {test} is {row:.1f} points.
+options and λ = 1 as without being asked. *Tuned*: ΔW times that λ of {lambdas}
+with the best mean accuracy on {validation} validation rows of each task: .2, .5 and 1 are tried,
+then those beside the best until it stays. Where weights are 1/n by default ({sums})
+λ is that of the sum, so 1 stands for weights of 1. Sets: {sets}, the same for all;
+± is the standard deviation over sets, which also differ in difficulty. `cat` has the ΔW of
+`linear`. The encoder is held in bfloat16. One row of {test} is {row:.1f} points.
 
 {where}
 """
@@ -70,12 +72,13 @@ class Found:
 
     def jobs(self, like: Job, size: int) -> list[Job]:
         """Return the jobs of all sets of a size."""
-        return [Job(like.source, like.method, s, like.density) for s in self.plan.sets(size)]
+        return [Job(like.source, like.method, s, like.option) for s in self.plan.sets(size)]
 
     def gain(self, like: Job, size: int) -> float | None:
-        """Return the median of the best λ."""
+        """Return the median of the best λ, of sums for weights of 1."""
         known = [self.records[job] for job in self.jobs(like, size) if job in self.records]
-        return statistics.median(r.gain for r in known) if known else None
+        whole = size if like.method in SUMS else 1
+        return statistics.median(r.gain / whole for r in known) if known else None
 
 
 def report(records: Mapping[Job, Record], plan: Plan, where: str) -> list[str]:
@@ -92,11 +95,12 @@ def report(records: Mapping[Job, Record], plan: Plan, where: str) -> list[str]:
         validation=plan.rows.validation,
         lambdas=", ".join(f"{value:g}" for value in LAMBDAS),
         sums=", ".join(name for name in plan.methods if name in SUMS),
-        sets=", ".join(f"{draws} sets of {size}" for size, draws in plan.draws),
+        sets=", ".join(f"{draws} × {size} experts" for size, draws in plan.draws),
         row=100 / plan.rows.test,
         where=where,
     )
-    parts = (alone(found), methods(found), mixed(found), densities(found), compressed(found))
+    writers = (alone, methods, roots, mixed, options, compressed)
+    parts = (write(found) for write in writers)
     return [about, *(line for part in parts for line in part)]
 
 
@@ -121,7 +125,8 @@ def _alone(found: Found, source: str, name: str) -> str:
     if chosen is None:
         return "–"
     density, alpha = chosen.curve[0]
-    record = found.records[Job(source, OWN, (name,), density if source == COMPEFT else RD_BITS)]
+    option = ("density", density) if source == COMPEFT else ("bits", RD_BITS)
+    record = found.records[Job(source, OWN, (name,), option)]
     setting = f"{density:.0%} alpha {alpha:g}, " if source == COMPEFT else ""
     return f"{setting}{record.bits:.2f}, {record.plain[0] / found.accuracy(name):.1%}"
 
@@ -140,9 +145,6 @@ def methods(found: Found) -> Iterator[str]:
     yield _head_only(found)
     for name in sorted(found.plan.methods, key=lambda name: -_mean(found, name)):
         yield _method_row(found, name)
-    refused = [r for r in found.records.values() if r.error]
-    yield ""
-    yield from (f"- {r.job.method} of {', '.join(r.job.experts)}: {r.error}" for r in refused)
     yield ""
 
 
@@ -161,9 +163,7 @@ def _method_row(found: Found, name: str) -> str:
     row, cells, like = METHODS[name], [], Job(ORIGINAL, name, ())
     for size in found.plan.sizes:
         default, tuned = (found.kept(like, size, tuned=way) for way in (False, True))
-        gain = found.gain(like, size)
-        told = "–" if gain is None or not tuned else f"{gain:g}"
-        cells.append(f"{_spread(default)} | {_spread(tuned)} | {told}")
+        cells.append(f"{_spread(default)} | {_spread(tuned)} | {_gain(found.gain(like, size))}")
     weights = str(row.usual)
     mean, less = _mean(found, name), _less_linear(found, name)
     told = "–" if math.isinf(mean) else f"{mean:.1%}"
@@ -177,16 +177,12 @@ def _mean(found: Found, name: str) -> float:
 
 
 def _less_linear(found: Found, name: str) -> str:
-    pairs = [
-        (found.kept(Job(ORIGINAL, way, ()), n, tuned=True) for way in (name, "linear"))
-        for n in found.plan.sizes
-    ]
-    differences = [a - b for ours, theirs in pairs if ours for a, b in _zip(ours, theirs)]
+    differences: list[float] = []
+    for size in found.plan.sizes:
+        ours = found.kept(Job(ORIGINAL, name, ()), size, tuned=True)
+        theirs = found.kept(Job(ORIGINAL, "linear", ()), size, tuned=True)
+        differences += [a - b for a, b in zip(ours, theirs, strict=True)] if ours else []
     return _points(differences)
-
-
-def _zip(ours: Sequence[float], theirs: Sequence[float]) -> list[tuple[float, float]]:
-    return list(zip(ours, theirs, strict=True)) if ours else []
 
 
 def mixed(found: Found) -> Iterator[str]:
@@ -195,7 +191,7 @@ def mixed(found: Found) -> Iterator[str]:
     if not drawn:
         return
     yield from ("## Different ranks and target modules", "", f"{', '.join(drawn)}.", "")
-    yield from ("| method | rank | default | tuned | λ |", "|---|---|---|---|---|")
+    yield from ("| method | rank | default | 1/√n | tuned | λ |", "|---|---|---|---|---|---|")
     known = [found.records.get(Job(ORIGINAL, name, drawn)) for name in found.plan.methods]
     there = [record for record in known if record is not None]
     done = [r for r in there if not r.error]
@@ -203,27 +199,52 @@ def mixed(found: Found) -> Iterator[str]:
         default, tuned = (
             statistics.mean(found.shares(record.job, tuned=way)) for way in (False, True)
         )
-        told = f"{record.rank} | {default:.1%} | {tuned:.1%} | {record.gain:g}"
+        middle = _spread(found.shares(root(record.job.method, drawn), tuned=False)).split(" ±")[0]
+        gain = record.gain / (len(drawn) if record.job.method in SUMS else 1)
+        told = f"{record.rank} | {default:.1%} | {middle} | {tuned:.1%} | {gain:.2g}"
         yield f"| {record.job.method} | {told} |"
     yield from ("", f"Refused: {', '.join(r.job.method for r in there if r.error) or 'none'}.", "")
 
 
-def densities(found: Found) -> Iterator[str]:
-    """Write what other densities than the default keep."""
+def options(found: Found) -> Iterator[str]:
+    """Write what other values of options than the default keep."""
     if not found.plan.sweep:
         return
     size = found.plan.sweep_size
-    yield from (f"## Density, n = {size}", "", "| method | density | default | tuned | λ |")
+    yield from (f"## Options, n = {size}", "", "| method | option | default λ | tuned | median λ |")
     yield "|---|---|---|---|---|"
-    for name, others in found.plan.sweep:
-        usual = Recipe(name).settled.density
-        for density in sorted({usual, *others}):
-            like = Job(ORIGINAL, name, (), None if density == usual else density)
+    for name, option, others in found.plan.sweep:
+        usual = getattr(Recipe(name).settled, option)
+        for value in sorted({usual, *others}):
+            like = Job(ORIGINAL, name, (), None if value == usual else (option, value))
             default, tuned = (found.kept(like, size, tuned=way) for way in (False, True))
-            mark = " (default)" if density == usual else ""
-            told = f"{_spread(default)} | {_spread(tuned)} | {found.gain(like, size)}"
-            yield f"| {name} | {density:g}{mark} | {told} |"
+            mark = " (default)" if value == usual else ""
+            told = f"{_spread(default)} | {_spread(tuned)} | {_gain(found.gain(like, size))}"
+            yield f"| {name} | {option} {value:g}{mark} | {told} |"
     yield ""
+
+
+def roots(found: Found) -> Iterator[str]:
+    """Write what λ = 1/√n keeps, beside the default λ and the tuned one."""
+    sizes = found.plan.sizes
+    yield from ("## λ = 1/√n, for those without validation rows", "")
+    columns = [f"n = {n}: default | 1/√n | tuned" for n in sizes]
+    yield f"| method | {' | '.join(columns)} | mean: default | 1/√n | tuned |"
+    yield "|---" * (4 + 3 * len(sizes)) + "|"
+    for name in found.plan.roots:
+        kept = [_three(found, name, size) for size in sizes]
+        cells = [_spread([share]) for three in kept for share in three]
+        means = [statistics.mean(three[way] for three in kept) for way in range(3)]
+        yield f"| {name} | {' | '.join([*cells, *(f'{mean:.1%}' for mean in means)])} |"
+    yield ""
+
+
+def _three(found: Found, name: str, size: int) -> tuple[float, float, float]:
+    like = Job(ORIGINAL, name, ())
+    default, tuned = (statistics.mean(found.kept(like, size, tuned=way)) for way in (False, True))
+    jobs = [root(name, drawn) for drawn in found.plan.sets(size)]
+    middle = [statistics.mean(found.shares(job, tuned=False)) for job in jobs]
+    return default, statistics.mean(middle), tuned
 
 
 def compressed(found: Found) -> Iterator[str]:
@@ -232,7 +253,8 @@ def compressed(found: Found) -> Iterator[str]:
     yield f"As without compression, by {COMPEFT} (density and alpha chosen for each expert on"
     yield f"validation rows) and by {RD} at {RD_BITS:g} bits. On factors TIES does not trim what"
     yield f"{COMPEFT} has made sparse, as the publication has it. Differences in points, ± the"
-    yield "standard error over all tasks of all sets."
+    yield "standard error over all tasks of all sets. The publication has compressed experts better"
+    yield "in 9 of 12 settings (arXiv 2311.13171)."
     yield ""
     columns = [f"{way}: {ORIGINAL} | {COMPEFT} | {RD}" for way in ("default", "tuned")]
     yield f"| method | n | {' | '.join(columns)} | tuned: {COMPEFT} less | {RD} less |"
@@ -246,15 +268,18 @@ def compressed(found: Found) -> Iterator[str]:
         ]
         less = [_points(_differences(found, s, name, size, tuned=True)) for s in (COMPEFT, RD)]
         yield f"| {name} | {size} | {' | '.join(cells)} | {' | '.join(less)} |"
-    yield ""
+    yield from ("", "In how many settings merges of compressed experts are better:", "")
     for source in (COMPEFT, RD):
         for tuned in (True, False):
             yield _verdict(found, source, settings, tuned=tuned)
+    in_whole = [(name, size) for name, size in settings if METHODS[name].space is Space.DELTA]
+    for source in (COMPEFT, RD):
+        yield _verdict(found, source, in_whole, tuned=True) + " In ΔW space only."
 
 
 def _like(source: str, name: str) -> Job:
     whole = source == COMPEFT and name == "ties-factors"
-    return Job(source, name, (), 1.0 if whole else None)
+    return Job(source, name, (), ("density", 1.0) if whole else None)
 
 
 def _differences(found: Found, source: str, name: str, size: int, *, tuned: bool) -> list[float]:
@@ -278,7 +303,7 @@ def _verdict(found: Found, source: str, settings: Sequence[tuple[str, int]], *, 
     by_set = [
         statistics.mean(
             a - b
-            for name in found.plan.compared
+            for name in dict(settings)
             for a, b in zip(
                 found.shares(_with(_like(source, name), drawn), tuned=tuned),
                 found.shares(_with(_like(ORIGINAL, name), drawn), tuned=tuned),
@@ -291,11 +316,11 @@ def _verdict(found: Found, source: str, settings: Sequence[tuple[str, int]], *, 
     way = "λ tuned" if tuned else "defaults"
     told = f"better in {better} of {len(means)} settings, worse in {worse}"
     sure = f"sign test p = {sign_test(better, worse):.2f}"
-    return f"- {source}, {way}: {told} ({sure}); {_points(by_set)} points over {len(by_set)} sets."
+    return f"- {source}, {way}: {told} ({sure}); {_points(by_set)} points, by {len(by_set)} sets."
 
 
 def _with(like: Job, drawn: tuple[str, ...]) -> Job:
-    return Job(like.source, like.method, drawn, like.density)
+    return Job(like.source, like.method, drawn, like.option)
 
 
 def sign_test(better: int, worse: int) -> float:
@@ -303,6 +328,10 @@ def sign_test(better: int, worse: int) -> float:
     count, most = better + worse, max(better, worse)
     tail = sum(math.comb(count, k) for k in range(most, count + 1))
     return min(1.0, math.ldexp(tail, 1 - count))
+
+
+def _gain(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2g}"
 
 
 def _spread(values: Sequence[float]) -> str:

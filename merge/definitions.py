@@ -97,8 +97,13 @@ def by_entries(inner: Inner) -> MergeModule:
     return merge
 
 
-def on_factors(define: factor_space.MergeFactors) -> MergeModule:
-    """Make a method that merges factors of equal rank, those of the adapters that have them."""
+def on_factors(define: factor_space.MergeFactors, *, proportions: bool = False) -> MergeModule:
+    """Make a method that merges factors of equal rank, those of the adapters that have them.
+
+    Args:
+        define: merges them.
+        proportions: only those of weights matter: their sum is 1 before absent ones are left out.
+    """
 
     def merge(
         factors: Sequence[Factors], weights: Array, options: Options, target: Target
@@ -114,7 +119,8 @@ def on_factors(define: factor_space.MergeFactors) -> MergeModule:
                 actual=", ".join(str(rank) for rank in ranks),
                 hint="leave out -factors: in ΔW space ranks may differ",
             )
-        return reduce(define(own, weights[there], options), target)
+        shares = weights / weights.sum() if proportions and weights.sum() > 0 else weights
+        return reduce(define(own, shares[there], options), target)
 
     return merge
 

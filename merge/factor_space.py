@@ -19,7 +19,6 @@ from merge.coefficients import slerp
 from merge.compressed.sums import Convention, linear_sum, ties
 from merge.delta_space import Delta
 from merge.entries import Rule, Sides, merge_arrays, weighted_sum
-from merge.errors import MergeOptionError
 from merge.factors import Factors
 from merge.options import Options
 
@@ -98,17 +97,10 @@ def _untrimmed(tensor: TernaryTensor, options: Options) -> bool:
 def slerp_factors(factors: Sequence[Factors], weights: Array, options: Options) -> Delta:
     """Interpolate A with A and B with B on their spheres, each scale shared between both.
 
-    Raises:
-        MergeOptionError: one of the two adapters does not have the module.
+    A module that one adapter has alone is its share of that one, as between ΔW and 0.
     """
-    if len(factors) < 2:
-        raise MergeOptionError(
-            "slerp on factors needs every module in both adapters",
-            field="method",
-            expected="the module in both",
-            actual="in one",
-            hint="leave out -factors: in ΔW space an absent module counts as 0",
-        )
+    if len(factors) == 1:
+        return factors[0].delta.times(float(weights[0]))
     roots = [math.sqrt(abs(own.scale)) for own in factors]
     a = [own.a * math.copysign(root, own.scale) for own, root in zip(factors, roots, strict=True)]
     b = [own.b * root for own, root in zip(factors, roots, strict=True)]

@@ -69,7 +69,10 @@ def test_signs(better: int, worse: int, p: float) -> None:
 
 
 def test_a_store_goes_on(tmp_path: Path) -> None:
-    done, open_one = Job(ORIGINAL, "ties", ("a", "b"), 0.5), Job(RD, "ties", ("a", "b"))
+    done, open_one = (
+        Job(ORIGINAL, "ties", ("a", "b"), ("density", 0.5)),
+        Job(RD, "ties", ("a", "b")),
+    )
     record = Record(done, (0.5, 0.75), (0.5, 1.0), 2.0, ((1.0, 0.5), (2.0, 0.75)))
     Store(tmp_path / "store.jsonl").add(record)
     again = Store(tmp_path / "store.jsonl")

@@ -57,3 +57,19 @@ def test_wudi_does_not_blow_up_on_revisions_of_one_run() -> None:
     found = method.merge(factors, weights, Recipe(method.name).settled, ALL).delta
     assert size(found) < 2
     assert wudi_loss(found, deltas) < 0.02 * wudi_loss(found.times(0.0), deltas)
+
+
+@pytest.mark.parametrize("weights", [(0.75, 0.25), (3.0, 1.0)])
+@pytest.mark.parametrize("at", [0, 1])
+def test_slerp_takes_a_module_that_one_adapter_has_alone(
+    weights: tuple[float, float], at: int
+) -> None:
+    one = revisions(1, apart=0.0)[0]
+    pair = [Factors(one.a[:0], one.b[:, :0], 1.0)] * 2
+    pair[at] = one
+    sizes = []
+    for name in ("slerp", "slerp-factors"):
+        method = METHODS[name]
+        found = method.merge(pair, np.array(weights), Recipe(name).settled, ALL).delta
+        sizes.append(math.sqrt(inner(found, found) / inner(one.delta, one.delta)))
+    assert sizes == pytest.approx([weights[at] / sum(weights)] * 2)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from merge import IncompatibleError, MergeOptionError, Recipe, WeightedAdapter, merge_adapters
+from merge import IncompatibleError, Recipe, WeightedAdapter, merge_adapters
 from merge.methods import METHODS
 from tests.merge.test_folders import dense, lora, write_adapter
 
@@ -42,13 +42,13 @@ def test_what_is_not_a_number_is_named(
 @pytest.mark.parametrize("name", _ALL)
 def test_every_method_writes_a_folder(tmp_path: Path, name: str) -> None:
     """Two modules of which each adapter has one, and one that both have."""
-    alone = ({}, {}) if name == "slerp-factors" else (lora(3, "k"), lora(4, "v"))
+    alone = (lora(3, "k"), lora(4, "v"))
     one = write_adapter(tmp_path / "1", {**lora(1), **alone[0]}, target_modules=["q", "k"])
     other = write_adapter(tmp_path / "2", {**lora(2), **alone[1]}, target_modules=["q", "v"])
     report = merge_adapters(inputs_for(name, one, other), tmp_path / "out", Recipe(name))
     tensors = load_file(tmp_path / "out" / "adapter_model.safetensors")
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
-    assert report.modules == (3 if alone[0] else 1)
+    assert report.modules == 3
     assert len(tensors) == 2 * report.modules
     assert config["target_modules"] == ["k", "q", "v"]
     assert config["r"] == config["lora_alpha"] == report.rank
@@ -69,10 +69,6 @@ def test_the_same_recipe_gives_the_same_bytes(tmp_path: Path, name: str) -> None
 def test_adapters_without_a_common_module(tmp_path: Path, name: str) -> None:
     one = write_adapter(tmp_path / "1", lora(1, "q"))
     other = write_adapter(tmp_path / "2", lora(2, "k"), target_modules=["k"])
-    if name == "slerp-factors":
-        with pytest.raises(MergeOptionError, match="both"):
-            merge_adapters(inputs_for(name, one, other), tmp_path / "out", Recipe(name))
-        return
     merge_adapters(inputs_for(name, one, other), tmp_path / "out", Recipe(name))
     found = dense(tmp_path / "out")
     if (
