@@ -235,6 +235,16 @@ def test_one_base_may_be_spelled_in_several_ways(tmp_path: Path) -> None:
     assert dense(merged(tmp_path, (one, 0.5), (other, 0.5))) is not None
 
 
+def test_a_first_adapter_without_a_base_does_not_hide_that_others_differ(tmp_path: Path) -> None:
+    names = (None, "org/one", "org/other")
+    inputs = [
+        (write_adapter(tmp_path / str(n), lora(n), base_model_name_or_path=name), 1.0)
+        for n, name in enumerate(names)
+    ]
+    with pytest.raises(IncompatibleError, match="2 cannot be merged with 1"):
+        merged(tmp_path, *inputs)
+
+
 def _wrong_shape(folder: Path) -> Path:
     tensors = lora(2)
     tensors["base_model.model.q.lora_A.weight"] = np.ones((2, 9), "float32")
