@@ -39,12 +39,15 @@ _REFUSED = {
     "layer_replication": "its layers are copies",
     "target_parameters": "it adapts parameters inside modules",
     "trainable_token_indices": "it replaces single tokens of an embedding",
+    "kasa_config": "it has a diagonal between its factors and changed the base weights",
+    "monteclora_config": "its factors are drawn at random",
+    "arrow_config": "it chooses between other adapters",
 }
 
 
 #: Tensors by which ΔW is not the product of two factors, whatever the config says.
 _PART_OF_A_LORA = re.compile(
-    r"\.lora_(?:A|B|E|mid|magnitude|embedding_[AB])|dora_scale|hada_|lokr_|\.diff(?:_b)?$|\.oft_"
+    r"\.lora_(?:A|B|E|diag|mid|magnitude|embedding_[AB])|dora_scale|hada_|lokr_|\.diff(?:_b)?$|\.oft_"
 )
 
 

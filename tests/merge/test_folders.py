@@ -212,6 +212,9 @@ def test_weights_that_cancel_cannot_average_heads(tmp_path: Path) -> None:
         ({"layer_replication": [[0, 2]]}, "layer_replication"),
         ({"target_parameters": ["w"]}, "target_parameters"),
         ({"trainable_token_indices": [1]}, "trainable_token_indices"),
+        ({"kasa_config": {"beta": 1e-4}}, "kasa_config"),
+        ({"monteclora_config": {"num_samples": 4}}, "monteclora_config"),
+        ({"arrow_config": {"top_k": 3}}, "arrow_config"),
         ({"base_model_name_or_path": "org/other"}, "base_model_name_or_path"),
     ],
 )
