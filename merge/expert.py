@@ -8,6 +8,7 @@ give the same tensors another meaning.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -92,6 +93,13 @@ class Expert:
             IncompatibleError: a value is not a finite number.
         """
         module = self.modules[name]
+        if not math.isfinite(module.scale):
+            raise self._refusal(
+                f"scales {name} by what is not a finite number",
+                alpha_of(module),
+                "a finite number",
+                module.scale,
+            )
         a = self._finite(module.a).reshape(module.rank, -1)
         b = self._finite(module.b).reshape(-1, module.rank)
         trits = self._weights.ternary(module.a), self._weights.ternary(module.b)

@@ -110,7 +110,9 @@ class MergedFolder:
         a = TensorInfo(module.a, dtype, (rank, *a_rest))
         b = TensorInfo(module.b, dtype, (b_rest[0], rank, *b_rest[1:]))
         alpha = next((info for e in owners if (info := e.alpha(name)) is not None), None)
-        return (a, b) if alpha is None else (a, b, replace(alpha, begin=0))
+        if alpha is None:
+            return a, b
+        return a, b, replace(alpha, dtype=_holding(rank, alpha.dtype), begin=0)
 
     def _beside_infos(self) -> list[TensorInfo]:
         return [TensorInfo(n, own.dtype(n), own.shape(n)) for n, own in self._beside.items()]
@@ -203,6 +205,14 @@ def _targets(experts: Sequence[Expert], modules: Iterable[str]) -> list[str]:
 
 def _path(module: str) -> str:
     return module.removeprefix("base_model.model.")
+
+
+def _holding(rank: int, dtype: str) -> str:
+    """Give the type of an alpha: what it was, or float32 if that does not hold the rank exactly."""
+    if dtype not in WEIGHT_DTYPES:
+        return "F32"
+    held = np.array(float(rank)).astype(WEIGHT_DTYPES[dtype])
+    return dtype if float(held) == rank else "F32"
 
 
 def _stored(values: Array, info: TensorInfo) -> bytes:
