@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,9 @@ from merge.spool import Direct, Spooled
 
 #: Settings by which an adapter has fewer modules than its `target_modules` name.
 _NARROWING = ("layers_to_transform", "layers_pattern", "exclude_modules")
+#: Powers of two, up and down, within which the largest value of a factor loses nothing to its type.
+_ROOM = {"F16": 3, "F8_E4M3": 0, "F8_E5M2": 3}
+_MUCH_ROOM = 60
 
 
 class MergedFolder:
@@ -78,8 +82,10 @@ class MergedFolder:
         """
         whole = padded(delta, self._rank or max(1, delta.rank))
         self._ranks[name] = whole.rank
-        values = (whole.a, whole.b, np.array(float(whole.rank)))
-        for info, own in zip(self._module_infos(name, whole.rank), values, strict=False):
+        infos = self._module_infos(name, whole.rank)
+        shared = _shared(whole, infos[0].dtype)
+        values = (shared.a, shared.b, np.array(float(whole.rank)))
+        for info, own in zip(infos, values, strict=False):
             self._file.write(info, _stored(own, info))
 
     def finish(self) -> tuple[int, int]:
@@ -205,6 +211,22 @@ def _targets(experts: Sequence[Expert], modules: Iterable[str]) -> list[str]:
 
 def _path(module: str) -> str:
     return module.removeprefix("base_model.model.")
+
+
+def _shared(delta: Delta, dtype: str) -> Delta:
+    """Share the size of ΔW between A and B, by a power of two, where one of them leaves its type.
+
+    Scale and weight are folded into B: float16 would round off what becomes small there, or not
+    hold what becomes large, although A has room.
+    """
+    a, b = (float(np.abs(side).max(initial=0.0)) for side in (delta.a, delta.b))
+    if not (math.isfinite(a * b) and a * b):
+        return delta
+    room = _ROOM.get(dtype, _MUCH_ROOM)
+    if all(abs(math.log2(size)) <= room for size in (a, b)):
+        return delta
+    turned = round((math.log2(b) - math.log2(a)) / 2)
+    return Delta(np.ldexp(delta.a, turned), np.ldexp(delta.b, -turned))
 
 
 def _holding(rank: int, dtype: str) -> str:
