@@ -136,8 +136,8 @@ class MergedFolder:
     def _config(self, rank: int) -> dict[str, object]:
         first, heads = self._experts[0].config, self._recipe.heads
         saving = self._experts[:1] if heads is HeadPolicy.FIRST else self._experts
-        saved = {n for e in saving for n in e.config.get("modules_to_save") or []}
-        own_ranks = {_path(n): r for n, r in self._ranks.items() if r != rank}
+        saved = {n for e in saving for n in _names(e.config.get("modules_to_save"))}
+        own_ranks = _own_ranks({_path(name): own for name, own in self._ranks.items()}, rank)
         config = {
             **first,
             "r": rank,
@@ -202,11 +202,29 @@ def _full_tensor_homes(
 def _targets(experts: Sequence[Expert], modules: Iterable[str]) -> list[str]:
     """Name what the result adapts: as the inputs do, or module by module where that is not all."""
     targets = [expert.config.get("target_modules") for expert in experts]
-    listed = all(isinstance(item, list) for item in targets)
+    listed = all(isinstance(item, list) and _names(item) == item for item in targets)
     narrow = any(expert.config.get(key) for expert in experts for key in _NARROWING)
     if not listed or narrow:
         return sorted(_path(name) for name in modules)
     return sorted({name for item in targets for name in item or ()})
+
+
+def _names(value: object) -> list[str]:
+    """Give the names in a setting that should be a list of names; PEFT takes one alone too."""
+    listed = [value] if isinstance(value, str) else value
+    return [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+
+
+def _own_ranks(ranks: Mapping[str, int], usual: int) -> dict[str, int]:
+    """Name the modules of other ranks, each by a key that PEFT finds in no other one.
+
+    It takes the first key that is the end of a module's path: where one path is the end of
+    another, ``^`` says that it is all of it.
+    """
+    ends = {path[at + 1 :] for path in ranks for at, sign in enumerate(path) if sign == "."}
+    return {
+        f"^{path}" if path in ends else path: rank for path, rank in ranks.items() if rank != usual
+    }
 
 
 def _path(module: str) -> str:

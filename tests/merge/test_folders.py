@@ -248,6 +248,14 @@ def test_a_first_adapter_without_a_base_does_not_hide_that_others_differ(tmp_pat
         merged(tmp_path, *inputs)
 
 
+@pytest.mark.parametrize("saved", ["score", ["score", 3]])
+def test_settings_of_other_shapes_are_read_as_names(tmp_path: Path, saved: object) -> None:
+    odd = write_adapter(tmp_path / "1", lora(1), modules_to_save=saved, target_modules=["q", 1])
+    out = merged(tmp_path, (odd, 1.0))
+    config = json.loads((out / "adapter_config.json").read_text())
+    assert (config["modules_to_save"], config["target_modules"]) == (["score"], ["q"])
+
+
 def _wrong_shape(folder: Path) -> Path:
     tensors = lora(2)
     tensors["base_model.model.q.lora_A.weight"] = np.ones((2, 9), "float32")
