@@ -22,6 +22,8 @@ CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 SUFFIX = ".safetensors"
 _MAX_CONFIG_BYTES = 1 << 20
+#: The default of PEFT's `LoraConfig`.
+_PEFT_ALPHA = 8.0
 _CHECKPOINT = re.compile(r"checkpoint-[0-9]+")
 _LFS_POINTER = b"version https://git-lfs"
 
@@ -41,7 +43,7 @@ class LoraSettings:
     Attributes:
         peft_type: in capitals; empty where there is no config.
         rank: `r`, or None.
-        alpha: `lora_alpha`, or None where it is absent.
+        alpha: `lora_alpha`, PEFT's default where a LoRA does not say it, or None.
         alpha_pattern: alpha by the end of the module's name.
         rank_stabilised: scale by √rank instead of rank (rsLoRA).
         of_parameters: bare parameters are adapted too, such as all experts of a layer in one.
@@ -128,11 +130,18 @@ def parse_settings(config: bytes) -> LoraSettings:
     return LoraSettings(
         peft_type=values["peft_type"].upper(),
         rank=None if rank is None else int(rank),
-        alpha=_number(values, "lora_alpha"),
+        alpha=_alpha(values),
         alpha_pattern=_number_table(values, "alpha_pattern"),
-        rank_stabilised=values.get("use_rslora") is True,
+        rank_stabilised=bool(values.get("use_rslora")),
         of_parameters=bool(values.get("target_parameters")),
     )
+
+
+def _alpha(values: Mapping[str, object]) -> float | None:
+    """Read `lora_alpha`; a LoRA that does not say it has what PEFT takes then."""
+    if "lora_alpha" not in values and str(values["peft_type"]).upper() == "LORA":
+        return _PEFT_ALPHA
+    return _number(values, "lora_alpha")
 
 
 def _weights_path(path: Path) -> Path:

@@ -14,8 +14,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
+import numpy as np
+
 from compress import patterns
 from compress.adapter import LoraSettings
+from compress.dtypes import WEIGHT_DTYPES
 from compress.tensor_file import TensorInfo
 from compress.weights import Weights
 
@@ -58,6 +61,8 @@ _DIFFUSERS = re.compile(r"(?P<module>.+)[._]lora[._](?P<role>down|up)(?:\.weight
 _KOHYA = re.compile(r"(?P<module>.+)\.lora_(?P<role>down|up)(?:\.weight)?")
 _CLONEOFSIMO = re.compile(r"(?P<module>[^:]+:[0-9]+):(?P<role>down|up)")
 _KEYS = (_PEFT, _KOHYA, _DIFFUSERS, _CLONEOFSIMO)
+#: kohya's trainer makes alpha an integer where a person gave one.
+_WHOLE_NUMBERS = {f"I{8 * size}": f"<i{size}" for size in (1, 2, 4, 8)}
 FACTORS = (Role.A, Role.B)
 _ROLES = {"A": Role.A, "down": Role.A, "B": Role.B, "up": Role.B}
 
@@ -125,9 +130,13 @@ def _module(
 
 
 def _scale(module: str, rank: int, weights: Weights, settings: LoraSettings) -> float:
-    alpha_tensor = weights.tensors.get(f"{module}.alpha")
-    if alpha_tensor is not None and alpha_tensor.size == 1 and alpha_tensor.dtype[0] in "FB":
-        return float(weights.read(alpha_tensor.name)[0]) / rank
+    alpha = weights.tensors.get(f"{module}.alpha")
+    if alpha is not None and alpha.size == 1:
+        if alpha.dtype in WEIGHT_DTYPES:
+            return float(weights.read(alpha.name)[0]) / rank
+        if alpha.dtype in _WHOLE_NUMBERS:
+            stored = weights.read_bytes(alpha.name)
+            return int(np.frombuffer(stored, _WHOLE_NUMBERS[alpha.dtype])[0]) / rank
     return module_scale(module, rank, settings)
 
 

@@ -28,6 +28,7 @@ def require_compatible(experts: Sequence[Expert], *, override: str = "") -> None
         IncompatibleError: two of them differ, with the setting or module and both values.
     """
     seen: dict[str, Expert] = {}
+    known = next((expert for expert in experts if expert.base), experts[0])
     for expert in experts:
         first = experts[0]
         if expert.kind is not first.kind:
@@ -39,7 +40,7 @@ def require_compatible(experts: Sequence[Expert], *, override: str = "") -> None
                 actual=_FORMATS[expert.kind],
             )
         if not override:
-            _require_same_base(first, expert)
+            _require_same_base(known, expert)
         for name, module in sorted(expert.modules.items()):
             other = seen.setdefault(name, expert)
             ours, theirs = other.shapes(other.modules[name]), expert.shapes(module)

@@ -18,6 +18,7 @@ from merge.delta_space import (
     Truncated,
     cut,
     gram,
+    of_usual_size,
     reduce,
     svd_form,
     weighted_sum,
@@ -89,10 +90,11 @@ def by_entries(inner: Inner) -> MergeModule:
         factors: Sequence[Factors], weights: Array, options: Options, target: Target
     ) -> Truncated:
         there = [n for n, own in enumerate(factors) if own.rank]
-        deltas = [factors[n].delta for n in there]
+        unit, deltas = of_usual_size([factors[n].delta for n in there])
         merged = Merged([Product(own) for own in deltas], weights[there], RULES[inner], options)
         total = weighted_sum(list(zip(weights[there].tolist(), deltas, strict=True)))
-        return factorise(merged, target, svd_form(total).vt, seed=options.seed)
+        found = factorise(merged, target, svd_form(total).vt, seed=options.seed)
+        return Truncated(found.delta.times(unit), found.energy * unit**2, found.dropped * unit**2)
 
     return merge
 

@@ -7,6 +7,7 @@ QR and the SVD of a matrix of rank × rank.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from compress.dtypes import Array
 #: Singular values below this share of the largest are those of rounding, and no direction.
 RANK_TOLERANCE = 1e-10
 _WIDE = 48
+#: Powers of two, up and down, that leave float32 its precision in sums and squares.
+_USUAL = 30
 #: Largest entry of QᵀQ − I after one Cholesky step from which the second gives full accuracy.
 _NEARLY_ORTHONORMAL = 1e-3
 
@@ -146,6 +149,19 @@ def gram(deltas: Sequence[Delta]) -> Array:
         sums = np.add.reduceat(np.add.reduceat(products, starts, axis=0), starts, axis=1)
         found[np.ix_(kept, kept)] = sums
     return found
+
+
+def of_usual_size(deltas: Sequence[Delta]) -> tuple[float, Sequence[Delta]]:
+    """Divide ΔW that float32 cannot multiply out by one power of two, where they are such.
+
+    Returns:
+        that power, which is 1 for what people train, and the ΔW in units of it.
+    """
+    largest = max((math.sqrt(max(inner(own, own), 0.0)) for own in deltas), default=0.0)
+    if not largest or abs(math.log2(largest)) <= _USUAL:
+        return 1.0, deltas
+    unit = 2.0 ** round(math.log2(largest))
+    return unit, [own.times(1 / unit) for own in deltas]
 
 
 def svd_form(delta: Delta, *, tolerance: float = RANK_TOLERANCE) -> SvdForm:

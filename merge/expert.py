@@ -8,6 +8,7 @@ give the same tensors another meaning.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -39,12 +40,15 @@ _REFUSED = {
     "layer_replication": "its layers are copies",
     "target_parameters": "it adapts parameters inside modules",
     "trainable_token_indices": "it replaces single tokens of an embedding",
+    "kasa_config": "it has a diagonal between its factors and changed the base weights",
+    "monteclora_config": "its factors are drawn at random",
+    "arrow_config": "it chooses between other adapters",
 }
 
 
 #: Tensors by which ΔW is not the product of two factors, whatever the config says.
 _PART_OF_A_LORA = re.compile(
-    r"\.lora_(?:A|B|E|mid|magnitude|embedding_[AB])|dora_scale|hada_|lokr_|\.diff(?:_b)?$|\.oft_"
+    r"\.lora_(?:A|B|E|diag|mid|magnitude|embedding_[AB])|dora_scale|hada_|lokr_|\.diff(?:_b)?$|\.oft_"
 )
 
 
@@ -89,6 +93,13 @@ class Expert:
             IncompatibleError: a value is not a finite number.
         """
         module = self.modules[name]
+        if not math.isfinite(module.scale):
+            raise self._refusal(
+                f"scales {name} by what is not a finite number",
+                alpha_of(module),
+                "a finite number",
+                module.scale,
+            )
         a = self._finite(module.a).reshape(module.rank, -1)
         b = self._finite(module.b).reshape(-1, module.rank)
         trits = self._weights.ternary(module.a), self._weights.ternary(module.b)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,9 @@ from merge.spool import Direct, Spooled
 
 #: Settings by which an adapter has fewer modules than its `target_modules` name.
 _NARROWING = ("layers_to_transform", "layers_pattern", "exclude_modules")
+#: Powers of two, up and down, within which the largest value of a factor loses nothing to its type.
+_ROOM = {"F16": 3, "F8_E4M3": 0, "F8_E5M2": 3}
+_MUCH_ROOM = 60
 
 
 class MergedFolder:
@@ -78,8 +82,10 @@ class MergedFolder:
         """
         whole = padded(delta, self._rank or max(1, delta.rank))
         self._ranks[name] = whole.rank
-        values = (whole.a, whole.b, np.array(float(whole.rank)))
-        for info, own in zip(self._module_infos(name, whole.rank), values, strict=False):
+        infos = self._module_infos(name, whole.rank)
+        shared = _shared(whole, infos[0].dtype)
+        values = (shared.a, shared.b, np.array(float(whole.rank)))
+        for info, own in zip(infos, values, strict=False):
             self._file.write(info, _stored(own, info))
 
     def finish(self) -> tuple[int, int]:
@@ -110,7 +116,9 @@ class MergedFolder:
         a = TensorInfo(module.a, dtype, (rank, *a_rest))
         b = TensorInfo(module.b, dtype, (b_rest[0], rank, *b_rest[1:]))
         alpha = next((info for e in owners if (info := e.alpha(name)) is not None), None)
-        return (a, b) if alpha is None else (a, b, replace(alpha, begin=0))
+        if alpha is None:
+            return a, b
+        return a, b, replace(alpha, dtype=_holding(rank, alpha.dtype), begin=0)
 
     def _beside_infos(self) -> list[TensorInfo]:
         return [TensorInfo(n, own.dtype(n), own.shape(n)) for n, own in self._beside.items()]
@@ -128,8 +136,8 @@ class MergedFolder:
     def _config(self, rank: int) -> dict[str, object]:
         first, heads = self._experts[0].config, self._recipe.heads
         saving = self._experts[:1] if heads is HeadPolicy.FIRST else self._experts
-        saved = {n for e in saving for n in e.config.get("modules_to_save") or []}
-        own_ranks = {_path(n): r for n, r in self._ranks.items() if r != rank}
+        saved = {n for e in saving for n in _names(e.config.get("modules_to_save"))}
+        own_ranks = _own_ranks({_path(name): own for name, own in self._ranks.items()}, rank)
         config = {
             **first,
             "r": rank,
@@ -194,15 +202,57 @@ def _full_tensor_homes(
 def _targets(experts: Sequence[Expert], modules: Iterable[str]) -> list[str]:
     """Name what the result adapts: as the inputs do, or module by module where that is not all."""
     targets = [expert.config.get("target_modules") for expert in experts]
-    listed = all(isinstance(item, list) for item in targets)
+    listed = all(isinstance(item, list) and _names(item) == item for item in targets)
     narrow = any(expert.config.get(key) for expert in experts for key in _NARROWING)
     if not listed or narrow:
         return sorted(_path(name) for name in modules)
     return sorted({name for item in targets for name in item or ()})
 
 
+def _names(value: object) -> list[str]:
+    """Give the names in a setting that should be a list of names; PEFT takes one alone too."""
+    listed = [value] if isinstance(value, str) else value
+    return [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+
+
+def _own_ranks(ranks: Mapping[str, int], usual: int) -> dict[str, int]:
+    """Name the modules of other ranks, each by a key that PEFT finds in no other one.
+
+    It takes the first key that is the end of a module's path: where one path is the end of
+    another, ``^`` says that it is all of it.
+    """
+    ends = {path[at + 1 :] for path in ranks for at, sign in enumerate(path) if sign == "."}
+    return {
+        f"^{path}" if path in ends else path: rank for path, rank in ranks.items() if rank != usual
+    }
+
+
 def _path(module: str) -> str:
     return module.removeprefix("base_model.model.")
+
+
+def _shared(delta: Delta, dtype: str) -> Delta:
+    """Share the size of ΔW between A and B, by a power of two, where one of them leaves its type.
+
+    Scale and weight are folded into B: float16 would round off what becomes small there, or not
+    hold what becomes large, although A has room.
+    """
+    a, b = (float(np.abs(side).max(initial=0.0)) for side in (delta.a, delta.b))
+    if not (math.isfinite(a * b) and a * b):
+        return delta
+    room = _ROOM.get(dtype, _MUCH_ROOM)
+    if all(abs(math.log2(size)) <= room for size in (a, b)):
+        return delta
+    turned = round((math.log2(b) - math.log2(a)) / 2)
+    return Delta(np.ldexp(delta.a, turned), np.ldexp(delta.b, -turned))
+
+
+def _holding(rank: int, dtype: str) -> str:
+    """Give the type of an alpha: what it was, or float32 if that does not hold the rank exactly."""
+    if dtype not in WEIGHT_DTYPES:
+        return "F32"
+    held = np.array(float(rank)).astype(WEIGHT_DTYPES[dtype])
+    return dtype if float(held) == rank else "F32"
 
 
 def _stored(values: Array, info: TensorInfo) -> bytes:

@@ -14,7 +14,14 @@ import numpy as np
 from compress.dtypes import Array
 from merge import coefficients, spectral
 from merge.core_space import canonical_core_space, core_space, upright
-from merge.delta_space import Delta, SvdForm, gram, numerical_rank, weighted_sum
+from merge.delta_space import (
+    Delta,
+    SvdForm,
+    gram,
+    numerical_rank,
+    of_usual_size,
+    weighted_sum,
+)
 from merge.entries import RULES, Merged, Product, merge_arrays
 from merge.options import Inner, Options
 from merge.wudi import wudi
@@ -71,13 +78,14 @@ def knots(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta:
     [ΔW₁ | … | ΔWₙ] = U Σ [V₁ | … | Vₙ]ᵀ; the inner method merges the Σ Vᵢᵀ, each [rank, d_in], and
     ΔW = U · merged. The SVD is that of the cores side by side: nothing is as large as ΔW.
     """
+    unit, deltas = of_usual_size(deltas)
     space = core_space(deltas)
     side_by_side = np.concatenate(list(space.cores), axis=1)
     u, s, _ = np.linalg.svd(side_by_side, full_matrices=False)
     keep = numerical_rank(s)
     if not keep:
-        return deltas[0]
+        return deltas[0].times(unit)
     axes = u[:, :keep] * upright(space.u @ u[:, :keep])
     tasks = [Product(Delta(own.a @ space.vt, axes.T @ own.b)) for own in space.small]
     merged = Merged(tasks, weights, RULES[options.inner], options)
-    return Delta(merged.whole().astype(np.float64), space.u @ axes)
+    return Delta(merged.whole().astype(np.float64), space.u @ axes).times(unit)

@@ -129,6 +129,12 @@ def test_absent_numbers_are_none() -> None:
     assert not found.rank_stabilised
 
 
+def test_what_a_lora_does_not_say_is_as_peft_has_it() -> None:
+    found = parse_settings(b'{"peft_type": "LORA", "use_rslora": 1}')
+    assert found.alpha == 8.0
+    assert found.rank_stabilised
+
+
 def test_patterns_are_read() -> None:
     found = parse_settings(settings(alpha_pattern={"q": 4, "v": 2.5, "x": None}))
     assert dict(found.alpha_pattern) == {"q": 4.0, "v": 2.5}

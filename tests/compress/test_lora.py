@@ -137,9 +137,10 @@ def test_scales_follow_the_config(settings: LoraSettings, scale: float, make_raw
     assert module.scale == pytest.approx(scale)
 
 
-def test_kohya_alpha_is_read(make_raw: MakeRaw) -> None:
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64, np.int32, np.int8])
+def test_kohya_alpha_is_read(make_raw: MakeRaw, dtype: Any) -> None:
     tensors = pair("q.lora_down.weight", "q.lora_up.weight")
-    tensors["q.alpha"] = np.array(6, np.float32)
+    tensors["q.alpha"] = np.array(6, dtype)
     (module,) = modules_of(make_raw, tensors)
     assert module.scale == 3.0
 

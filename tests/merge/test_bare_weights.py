@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors import safe_open
@@ -73,6 +75,31 @@ def test_kohya_files_of_other_ranks_and_alphas(tmp_path: Path, options: dict[str
     told = metadata(out)
     assert told["ss_network_dim"] == told["ss_network_alpha"] == str(report.rank)
     assert told["ss_base"] == "sd_v1"
+
+
+def _with_alpha(folder: Path, dtype: Any, *, rank: int, value: float) -> Path:
+    """Write a kohya file whose alpha has another type than its factors."""
+    path = kohya(folder, rank, rank=rank)
+    alphas = {name: np.array(value, dtype) for name in load_file(path) if name.endswith(".alpha")}
+    save_file({**load_file(path), **alphas}, path)
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", ml_dtypes.bfloat16, "float16"])
+def test_alphas_of_any_type_are_read_and_written_exactly(tmp_path: Path, dtype: Any) -> None:
+    """bfloat16 has no 259, and an int64 alpha is what kohya's trainer makes of `--alpha 8`."""
+    one = _with_alpha(tmp_path / "1", dtype, rank=129, value=8)
+    two = _with_alpha(tmp_path / "2", dtype, rank=130, value=8)
+    inputs = [WeightedAdapter(one, 0.5), WeightedAdapter(two, 0.5)]
+    merge_adapters(inputs, tmp_path / "out", Recipe(dtype="float32"))
+    expected = 0.5 * kohya_delta(one) + 0.5 * kohya_delta(two)
+    np.testing.assert_allclose(kohya_delta(tmp_path / "out" / one.name), expected, atol=1e-5)
+
+
+def test_an_alpha_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    odd = _with_alpha(tmp_path / "1", "float32", rank=4, value=math.nan)
+    with pytest.raises(IncompatibleError, match="not a finite number"):
+        merge_adapters([WeightedAdapter(odd)], tmp_path / "out", Recipe())
 
 
 def test_real_files_add_up(test_data: Path, tmp_path: Path) -> None:

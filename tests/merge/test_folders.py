@@ -212,6 +212,9 @@ def test_weights_that_cancel_cannot_average_heads(tmp_path: Path) -> None:
         ({"layer_replication": [[0, 2]]}, "layer_replication"),
         ({"target_parameters": ["w"]}, "target_parameters"),
         ({"trainable_token_indices": [1]}, "trainable_token_indices"),
+        ({"kasa_config": {"beta": 1e-4}}, "kasa_config"),
+        ({"monteclora_config": {"num_samples": 4}}, "monteclora_config"),
+        ({"arrow_config": {"top_k": 3}}, "arrow_config"),
         ({"base_model_name_or_path": "org/other"}, "base_model_name_or_path"),
     ],
 )
@@ -233,6 +236,24 @@ def test_one_base_may_be_spelled_in_several_ways(tmp_path: Path) -> None:
     one = write_adapter(tmp_path / "1", lora(1), base_model_name_or_path="org/Tiny-Model")
     other = write_adapter(tmp_path / "2", lora(2), base_model_name_or_path="C:\\models\\tiny_model")
     assert dense(merged(tmp_path, (one, 0.5), (other, 0.5))) is not None
+
+
+def test_a_first_adapter_without_a_base_does_not_hide_that_others_differ(tmp_path: Path) -> None:
+    names = (None, "org/one", "org/other")
+    inputs = [
+        (write_adapter(tmp_path / str(n), lora(n), base_model_name_or_path=name), 1.0)
+        for n, name in enumerate(names)
+    ]
+    with pytest.raises(IncompatibleError, match="2 cannot be merged with 1"):
+        merged(tmp_path, *inputs)
+
+
+@pytest.mark.parametrize("saved", ["score", ["score", 3]])
+def test_settings_of_other_shapes_are_read_as_names(tmp_path: Path, saved: object) -> None:
+    odd = write_adapter(tmp_path / "1", lora(1), modules_to_save=saved, target_modules=["q", 1])
+    out = merged(tmp_path, (odd, 1.0))
+    config = json.loads((out / "adapter_config.json").read_text())
+    assert (config["modules_to_save"], config["target_modules"]) == (["score"], ["q"])
 
 
 def _wrong_shape(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -160,3 +161,32 @@ def test_the_reported_error_is_that_of_the_files(tmp_path: Path) -> None:
             off += float(np.sum((dense(tmp_path / f"{name}-cut", module) - full) ** 2))
             energy += float(np.sum(full**2))
         assert report.error == pytest.approx(np.sqrt(off / energy), rel=1e-4)
+
+
+#: What these draw depends on the size, rounded: another size is another draw.
+_DRAWN = ("dare", "della")
+
+
+@pytest.mark.parametrize("size", [2.0**-160, 2.0**-126, 2.0**126])
+@pytest.mark.parametrize("name", [n for n in _ALL if not n.startswith(_DRAWN)])
+def test_size_does_not_matter(tmp_path: Path, name: str, size: float) -> None:
+    """ΔW as small or large as float32 factors can make it; entry by entry it has no such range."""
+    side = np.float32(math.sqrt(size))
+    found = []
+    for place, factor in (("usual", np.float32(1)), ("odd", side)):
+        folders = [
+            write_adapter(tmp_path / f"{place}{n}", {k: v * factor for k, v in lora(n).items()})
+            for n in (1, 2)
+        ]
+        merge_adapters(inputs_for(name, *folders), tmp_path / place, Recipe(name))
+        found.append(dense(tmp_path / place))
+    np.testing.assert_allclose(found[1] / size, found[0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("weight", [2.0**-15, 2.0**15])
+def test_float16_is_used_for_both_factors(tmp_path: Path, weight: float) -> None:
+    """A weight is folded into B, which float16 would round to a few digits, or could not hold."""
+    adapter = write_adapter(tmp_path / "1", lora(1, dtype="float16"))
+    merge_adapters([WeightedAdapter(adapter, weight)], tmp_path / "out", Recipe())
+    assert load_file(tmp_path / "out" / "adapter_model.safetensors").popitem()[1].dtype == "float16"
+    np.testing.assert_allclose(dense(tmp_path / "out") / weight, dense(adapter), atol=5e-3)

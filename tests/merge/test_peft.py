@@ -21,6 +21,7 @@ from tests.merge.kit import close
 
 torch: Any = pytest.importorskip("torch", reason="PEFT needs it")
 peft: Any = pytest.importorskip("peft", reason="the library to compare with")
+safetensors: Any = pytest.importorskip("safetensors.torch")
 nn = torch.nn
 
 KINDS = ("linear", "conv1d", "conv2d", "embedding")
@@ -256,3 +257,38 @@ def test_adapters_of_layers_that_store_weights_either_way_are_merged(tmp_path: P
             expected[name].detach().double().numpy(),
             1e-6,
         )
+
+
+def _with_q() -> Any:
+    return nn.ModuleDict({"q": nn.Linear(8, 8)})
+
+
+def test_own_ranks_of_modules_whose_paths_end_alike(tmp_path: Path) -> None:
+    """PEFT takes a key of `rank_pattern` for the end of a path: `b.q` would be that of `a.b.q`."""
+    torch.manual_seed(0)
+
+    def base() -> Any:
+        towers = {name: nn.ModuleDict({"b": _with_q()}) for name in ("a", "z")}
+        return nn.ModuleDict({"b": _with_q(), **towers})
+
+    model = peft.get_peft_model(base(), peft.LoraConfig(r=5, target_modules=["q"]))
+    paths = ("b.q", "a.b.q", "z.b.q")
+    model.save_pretrained(tmp_path / "in")
+    file = tmp_path / "in" / "adapter_model.safetensors"
+    tensors: dict[str, Any] = {}
+    for kept, path in zip((1, 5, 3), paths, strict=True):
+        a, b = torch.randn(5, 8), torch.randn(8, 5)
+        a[kept:] = 0
+        tensors[f"base_model.model.{path}.lora_A.weight"] = a
+        tensors[f"base_model.model.{path}.lora_B.weight"] = b
+    safetensors.save_file(tensors, file, metadata={"format": "pt"})
+    merge_adapters([WeightedAdapter(tmp_path / "in")], tmp_path / "out", Recipe(energy=1.0))
+    deltas = []
+    for folder in ("in", "out"):
+        loaded = peft.PeftModel.from_pretrained(base(), tmp_path / folder).base_model
+        deltas.append([loaded.get_submodule(f"model.{path}") for path in paths])
+    for before, after in zip(*deltas, strict=True):
+        given, found = (
+            layer.get_delta_weight("default").detach().numpy() for layer in (before, after)
+        )
+        close(found.astype(np.float64), given.astype(np.float64), 1e-5)
