@@ -18,11 +18,12 @@ import numpy as np
 
 from compress.places import new_folder
 from merge.compatibility import require_compatible
-from merge.delta_space import Delta
+from merge.delta_space import Delta, Truncated
 from merge.errors import MergeError
 from merge.expert import Expert, open_expert
 from merge.factors import Factors
 from merge.folder import MergedFolder
+from merge.method import Space
 from merge.parallel import in_order
 from merge.recipe import Recipe, WeightedAdapter
 
@@ -152,7 +153,10 @@ def merged_modules(
     def merge(name: str, factors: Sequence[Factors]) -> MergedModule:
         target = recipe.target([own.rank for own in factors])
         try:
-            found = row.merge(factors, array, options, target)
+            if any(own.rank for own in factors):
+                found = row.merge(factors, array, options, target)
+            else:
+                found = Truncated(factors[0].delta, 0.0, 0.0)
         except MergeError as error:
             error.file = error.file or name
             raise
@@ -165,7 +169,8 @@ def merged_modules(
             found.dropped * options.scale**2,
         )
 
-    read = ((name, _factors(experts, name)) for name in module_names(experts))
+    counted = _counted(weights, recipe)
+    read = ((name, _factors(experts, name, counted)) for name in module_names(experts))
     yield from in_order(merge, read)
 
 
@@ -190,8 +195,23 @@ def module_names(experts: Sequence[Expert]) -> list[str]:
     return sorted({name for expert in experts for name in expert.modules})
 
 
-def _factors(experts: Sequence[Expert], name: str) -> list[Factors]:
-    there = [expert.factors(name) if name in expert.modules else None for expert in experts]
-    some = next(own for own in there if own is not None)
-    nothing = Factors(np.zeros((0, some.a.shape[1])), np.zeros((len(some.b), 0)), 1.0)
+def _counted(weights: Sequence[float], recipe: Recipe) -> list[bool]:
+    """Say which inputs count: one of weight 0 is as if it were not there, on ΔW.
+
+    On A and B it votes for signs all the same, as in PEFT; and where all weights are 0 it says only
+    what shapes there are.
+    """
+    if recipe.row.space is Space.FACTORS or not any(weights):
+        return [True] * len(weights)
+    return [weight != 0 for weight in weights]
+
+
+def _factors(experts: Sequence[Expert], name: str, counted: Sequence[bool]) -> list[Factors]:
+    there = [
+        expert.factors(name) if counts and name in expert.modules else None
+        for expert, counts in zip(experts, counted, strict=True)
+    ]
+    some = next(expert for expert in experts if name in expert.modules)
+    a_rest, b_rest = some.shapes(some.modules[name])
+    nothing = Factors(np.zeros((0, math.prod(a_rest))), np.zeros((math.prod(b_rest), 0)), 1.0)
     return [own if own is not None else nothing for own in there]

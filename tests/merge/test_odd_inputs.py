@@ -13,7 +13,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from merge import IncompatibleError, Recipe, WeightedAdapter, merge_adapters
+from merge.method import Usual
 from merge.methods import METHODS
+from tests.merge.kit import ON_DELTA
 from tests.merge.test_folders import dense, lora, write_adapter
 
 _ALL = sorted(METHODS)
@@ -190,3 +192,22 @@ def test_float16_is_used_for_both_factors(tmp_path: Path, weight: float) -> None
     merge_adapters([WeightedAdapter(adapter, weight)], tmp_path / "out", Recipe())
     assert load_file(tmp_path / "out" / "adapter_model.safetensors").popitem()[1].dtype == "float16"
     np.testing.assert_allclose(dense(tmp_path / "out") / weight, dense(adapter), atol=5e-3)
+
+
+@pytest.mark.parametrize("name", [n for n in ON_DELTA if METHODS[n].usual is not Usual.FOUND])
+def test_a_weight_of_zero_removes_an_adapter(tmp_path: Path, name: str) -> None:
+    """Also one that has a module alone, whose ΔW is then 0."""
+    one = write_adapter(tmp_path / "1", lora(1))
+    two = write_adapter(tmp_path / "2", lora(2, rank=1), r=1)
+    gone = write_adapter(tmp_path / "3", {**lora(3), **lora(4, "k")}, target_modules=["q", "k"])
+    pair = [WeightedAdapter(one, 0.75), WeightedAdapter(two, 0.25)]
+    pair = pair[: METHODS[name].inputs[1] - 1]
+    without = tmp_path / "without"
+    if METHODS[name].inputs[0] <= len(pair):
+        merge_adapters(pair, without, Recipe(name))
+        expected = dense(without)
+    else:
+        expected = dense(one)
+    merge_adapters([*pair, WeightedAdapter(gone, 0.0)], tmp_path / "with", Recipe(name))
+    np.testing.assert_allclose(dense(tmp_path / "with"), expected, rtol=1e-5, atol=1e-7)
+    assert not dense(tmp_path / "with", "base_model.model.k").any()
