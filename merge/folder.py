@@ -16,9 +16,9 @@ from compress.adapter import CONFIG_NAME, WEIGHTS_NAME, SourceKind
 from compress.dtypes import WEIGHT_DTYPES, Array
 from compress.tensor_file import TensorInfo
 from merge.bare_weights import merged_metadata
-from merge.compatibility import require_same_full_tensors
+from merge.beside import full_tensor_homes
 from merge.delta_space import Delta, padded
-from merge.errors import IncompatibleError, MergeOptionError
+from merge.errors import IncompatibleError
 from merge.expert import Expert
 from merge.method import Reach, Space
 from merge.recipe import STORED_TYPES, HeadPolicy, Recipe
@@ -49,7 +49,7 @@ class MergedFolder:
         self._experts = experts
         self._weights = weights
         self._recipe = recipe
-        self._beside = _full_tensor_homes(experts, weights, recipe.heads)
+        self._beside = full_tensor_homes(experts, weights, recipe.heads)
         self._owners = {name: _owners(experts, name) for name in _module_names(experts)}
         self._ranks: dict[str, int] = {}
         self._rank = 0
@@ -170,33 +170,6 @@ def _common_rank(owners: dict[str, list[Expert]], recipe: Recipe) -> int:
     ranks = [[own.modules[name].rank for own in some] for name, some in owners.items()]
     one = recipe.row.reach is Reach.LARGEST or recipe.row.space is Space.FACTORS
     return max(max(some) if one else sum(some) for some in ranks)
-
-
-def _full_tensor_homes(
-    experts: Sequence[Expert], weights: Sequence[float], heads: HeadPolicy
-) -> dict[str, Expert]:
-    """Say which full tensors the result has, each with the expert that has it.
-
-    Raises:
-        IncompatibleError: they are to be averaged, and differ in name or shape.
-        MergeOptionError: the weights cannot average anything.
-    """
-    if heads is HeadPolicy.NONE:
-        return {}
-    homes = dict.fromkeys(experts[0].full_tensors, experts[0])
-    if heads is HeadPolicy.FIRST or len(experts) == 1:
-        return homes
-    for expert in experts[1:]:
-        require_same_full_tensors(experts[0], expert)
-    if homes and not abs(sum(weights)) > 1e-12:
-        raise MergeOptionError(
-            "weights that sum to 0 cannot average the heads",
-            field="weight",
-            expected="a sum other than 0",
-            actual="0",
-            hint="take the heads of the first adapter: --heads first",
-        )
-    return homes
 
 
 def _targets(experts: Sequence[Expert], modules: Iterable[str]) -> list[str]:

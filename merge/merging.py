@@ -10,13 +10,14 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from compress.places import new_folder
+from merge.beside import settle_heads
 from merge.compatibility import require_compatible
 from merge.delta_space import Delta, Truncated
 from merge.errors import MergeError
@@ -25,7 +26,7 @@ from merge.factors import Factors
 from merge.folder import MergedFolder
 from merge.method import Space
 from merge.parallel import in_order
-from merge.recipe import Recipe, WeightedAdapter
+from merge.recipe import HeadPolicy, Recipe, WeightedAdapter
 
 RECIPE_NAME = "merge_recipe.json"
 
@@ -74,6 +75,8 @@ class MergeReport:
         rank: largest rank of a module in the result.
         error: ‖ΔW_full − ΔW‖ / ‖ΔW_full‖ of the reduction of ranks; 0 without one.
         full_tensors: number of tensors beside the LoRA part.
+        heads: what became of those of the inputs.
+        warnings: what the person should know.
     """
 
     method: str
@@ -82,6 +85,8 @@ class MergeReport:
     rank: int
     error: float
     full_tensors: int
+    heads: HeadPolicy
+    warnings: tuple[str, ...] = ()
 
 
 def merge_adapters(
@@ -96,7 +101,8 @@ def merge_adapters(
 
     A module that an adapter does not have counts as ΔW = 0. The result has lora_alpha = r, so its
     scale is 1. Full tensors are averaged with the weights brought to the sum 1, taken from the
-    first input, or left out. `merge_recipe.json` beside the weights says what was done to what.
+    first input, or left out; see `HeadPolicy`. `merge_recipe.json` beside the weights says what
+    was done to what.
 
     Args:
         inputs: PEFT folders, at least one.
@@ -114,6 +120,8 @@ def merge_adapters(
     with ExitStack() as stack:
         experts = [stack.enter_context(open_expert(item.path, base=item.base)) for item in inputs]
         require_compatible(experts, override=recipe.base_override)
+        heads, warning = settle_heads(experts, weights, recipe.heads)
+        recipe = replace(recipe, heads=heads)
         with new_folder(destination) as folder:
             merged = stack.enter_context(MergedFolder(folder, experts, weights, recipe))
             energy = dropped = 0.0
@@ -127,7 +135,16 @@ def merge_adapters(
                     progress(done, total)
             rank, full_tensors = merged.finish()
             error = math.sqrt(dropped / energy) if energy else 0.0
-            report = MergeReport(recipe.method, weights, total, rank, error, full_tensors)
+            report = MergeReport(
+                method=recipe.method,
+                weights=weights,
+                modules=total,
+                rank=rank,
+                error=error,
+                full_tensors=full_tensors,
+                heads=heads,
+                warnings=(warning,) if warning else (),
+            )
             _note(folder, experts, recipe, report)
     return report
 

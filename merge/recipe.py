@@ -18,8 +18,12 @@ STORED_TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 class HeadPolicy(StrEnum):
-    """Say what becomes of full tensors beside the LoRA part, such as classifier heads."""
+    """Say what becomes of full tensors beside the LoRA part, such as classifier heads.
 
+    `auto` averages them where all adapters have the same, and keeps those of the first elsewhere.
+    """
+
+    AUTO = "auto"
     AVERAGE = "average"
     FIRST = "first"
     NONE = "none"
@@ -61,7 +65,7 @@ class Recipe:
     options: Mapping[str, Scalar] = field(default_factory=dict)
     rank: int | None = None
     energy: float | None = None
-    heads: HeadPolicy = HeadPolicy.AVERAGE
+    heads: HeadPolicy = HeadPolicy.AUTO
     dtype: str | None = None
     base_override: str = ""
 

@@ -14,9 +14,9 @@ from api.cli.search_options import Search
 from api.cli.session import Session
 from api.cli.sources import local_path
 from api.client import HubClient
-from api.workflows.merge import MergeInput, combine, opened, publish
+from api.workflows.merge import Made, MergeInput, combine, opened, publish
 from compress.places import require_free
-from merge import Recipe, WeightedAdapter
+from merge import HeadPolicy, Recipe, WeightedAdapter
 from merge.conflict_report import ConflictLog
 from registry.refs import Reference
 
@@ -67,6 +67,8 @@ def merge_here(
         adapters = stack.enter_context(opened(inputs, client))
         found = None
         if wanted.search is not None:
+            if recipe.heads is HeadPolicy.AUTO:
+                recipe = replace(recipe, heads=HeadPolicy.FIRST)  # the rows are of one task
             found = searched(adapters, recipe, wanted.search)
             adapters = _weighted(adapters, found.weights)
         log = ConflictLog(wanted.sources) if wanted.conflicts else None
@@ -77,8 +79,8 @@ def merge_here(
         outcome = Outcome(report, str(folder), search=found, conflicts=conflicts)
         if isinstance(target, Path) or client is None:
             return outcome
-        used = list(zip(origins, report.weights, strict=True))
-        pushed = publish(client, folder, target, inputs=used, recipe=recipe, message=message)
+        made = Made(recipe, report)
+        pushed = publish(client, folder, target, origins=origins, made=made, message=message)
         digest = pushed.revision.digest
         return replace(outcome, place=f"{target.adapter}@{digest}", digest=digest)
 

@@ -108,10 +108,10 @@ _OPTIONS = (
     click.option("--decay", type=float, help="ema: what a step leaves of the past; else 0.9."),
     click.option(
         "--heads",
-        type=click.Choice(["average", "first", "none"]),
-        default="average",
+        type=click.Choice(["auto", "average", "first", "none"]),
+        default="auto",
         show_default=True,
-        help="What becomes of classifier heads.",
+        help="Classifier heads: auto averages equal ones, else keeps the first's.",
     ),
     click.option(
         "--dtype",

@@ -80,6 +80,8 @@ def tell(session: Session, outcome: Outcome, *, names: Sequence[str]) -> None:
             "rank": report.rank,
             "error": report.error,
             "full_tensors": report.full_tensors,
+            "heads": str(report.heads),
+            "warnings": list(report.warnings),
         }
         if search is not None:
             value["search"] = search.to_json()
@@ -87,6 +89,8 @@ def tell(session: Session, outcome: Outcome, *, names: Sequence[str]) -> None:
             value["conflicts"] = conflicts.to_json()
         output.as_json(value)
         return
+    for text in report.warnings:
+        output.warning(text)
     if search is not None:
         tell_search(search, names)
     output.fields(

@@ -207,7 +207,7 @@ def _compress(walk: Tour, name: str, target: str) -> None:
 
 def _merge(walk: Tour, names: tuple[str, ...], target: str) -> None:
     from api.workflows.compress import fetch_origin
-    from api.workflows.merge import MergeInput, combine, opened, publish
+    from api.workflows.merge import Made, MergeInput, combine, opened, publish
     from merge import Recipe
 
     place = walk.place / "merged"
@@ -229,8 +229,8 @@ def _merge(walk: Tour, names: tuple[str, ...], target: str) -> None:
             walk.client,
             place,
             _reference(target),
-            inputs=list(zip(origins, report.weights, strict=True)),
-            recipe=recipe,
+            origins=origins,
+            made=Made(recipe, report),
         )
     output.message(f"merged      {target}@{output.short(pushed.revision.digest)}")
     size = _weights(place)

@@ -96,7 +96,7 @@ class MergeIn(RequestBody):
     )
     rank: Annotated[int | None, Field(ge=1)] = None
     energy: Annotated[float | None, Field(gt=0, le=1)] = None
-    heads: Literal["average", "first", "none"] = "average"
+    heads: Literal["auto", "average", "first", "none"] = "auto"
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     same_base: Line = ""
     conflicts: bool = False

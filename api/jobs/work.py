@@ -57,6 +57,7 @@ def compress(asked: CompressIn, context: JobContext) -> JsonObject:
 def merge(asked: MergeIn, context: JobContext) -> JsonObject:
     """Merge adapters and publish the result."""
     from api.workflows.merge import (  # noqa: PLC0415 - NumPy
+        Made,
         MergeInput,
         combine,
         opened,
@@ -77,11 +78,14 @@ def merge(asked: MergeIn, context: JobContext) -> JsonObject:
             client,
             place,
             Reference.parse(asked.target),
-            inputs=list(zip(origins, report.weights, strict=True)),
-            recipe=recipe,
+            origins=origins,
+            made=Made(recipe, report),
             message=asked.message,
         )
-    told = {**asdict(report), "weights": list(report.weights)}
+    for text in report.warnings:
+        context.log(f"warning: {text}")
+    lists = {"weights": list(report.weights), "warnings": list(report.warnings)}
+    told = {**asdict(report), **lists, "heads": str(report.heads)}
     found = {"conflicts": log.report().to_json()} if asked.conflicts else {}
     return {**told, **found, "digest": pushed.revision.digest}
 

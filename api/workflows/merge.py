@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from api.client import HubClient
@@ -37,6 +37,19 @@ class MergeInput:
 
     origin: Origin
     weight: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Hold a merge that is done.
+
+    Attributes:
+        recipe: how it was made.
+        report: what came of it.
+    """
+
+    recipe: Recipe
+    report: MergeReport
 
 
 @contextmanager
@@ -99,8 +112,8 @@ def publish(
     folder: Path,
     target: Reference,
     *,
-    inputs: Sequence[tuple[Origin, float]],
-    recipe: Recipe,
+    origins: Sequence[Origin],
+    made: Made,
     message: str = "",
 ) -> PushedRevision:
     """Push a merged folder with an edge for each input that is a revision.
@@ -109,14 +122,14 @@ def publish(
         client: the hub.
         folder: what `combine` wrote.
         target: adapter and branch.
-        inputs: what it was made from, with the weights that were used.
-        recipe: how it was made.
+        origins: what it was made from.
+        made: how, and what came of it.
         message: what to note on the revision.
 
     Raises:
         HubError: the hub refuses the result.
     """
-    parameters = recipe.to_parameters()
+    parameters = replace(made.recipe, heads=made.report.heads).to_parameters()
     edges = tuple(
         LineageEdge(
             Operation.MERGED_FROM,
@@ -125,7 +138,7 @@ def publish(
             weight,
             parameters,
         )
-        for origin, weight in inputs
+        for origin, weight in zip(origins, made.report.weights, strict=True)
         if origin.revision is not None
     )
     return push(client, folder, target, options=PushOptions(message=message, lineage=edges))

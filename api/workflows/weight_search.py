@@ -193,7 +193,8 @@ def search_weights(
 
 
 def _require_steady_head(experts: Sequence[Expert], recipe: Recipe) -> None:
-    if recipe.heads is HeadPolicy.AVERAGE and any(expert.full_tensors for expert in experts):
+    averaged = recipe.heads in {HeadPolicy.AUTO, HeadPolicy.AVERAGE}
+    if averaged and any(expert.full_tensors for expert in experts):
         raise MergeOptionError(
             "an average of heads would change with the weights that are searched",
             field="heads",

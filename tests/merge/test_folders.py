@@ -23,6 +23,7 @@ from merge import (
 )
 
 Tensors = dict[str, Any]
+WEIGHTS = "adapter_model.safetensors"
 CONFIG = {
     "peft_type": "LORA",
     "base_model_name_or_path": "org/tiny",
@@ -186,11 +187,34 @@ def test_heads_of_other_shapes_are_named(tmp_path: Path) -> None:
     one = write_adapter(tmp_path / "1", {**lora(1), head: np.ones((2, 3), "float32")})
     other = write_adapter(tmp_path / "2", {**lora(2), head: np.ones((6, 3), "float32")})
     with pytest.raises(IncompatibleError) as caught:
-        merged(tmp_path, (one, 0.5), (other, 0.5))
+        merged(tmp_path, (one, 0.5), (other, 0.5), heads=HeadPolicy.AVERAGE)
     assert caught.value.field == head
     assert (caught.value.expected, caught.value.actual) == ("(2, 3)", "(6, 3)")
     assert "--heads first" in caught.value.hint
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("classes", "weight"), [(6, 0.5), (2, -0.5)])
+def test_heads_that_have_no_average_are_those_of_the_first(
+    tmp_path: Path, classes: int, weight: float
+) -> None:
+    head = "base_model.model.score.weight"
+    first = np.ones((2, 3), "float32")
+    saved = {"modules_to_save": ["score"]}
+    one = write_adapter(tmp_path / "1", {**lora(1), head: first}, **saved)
+    two = {**lora(2), head: np.full((classes, 3), 2.0, "float32")}
+    inputs = [
+        WeightedAdapter(one, 0.5),
+        WeightedAdapter(write_adapter(tmp_path / "2", two, **saved), weight),
+    ]
+    report = merge_adapters(inputs, tmp_path / "out", Recipe())
+    assert report.heads is HeadPolicy.FIRST
+    assert "those of 1 are kept" in report.warnings[0]
+    np.testing.assert_array_equal(load_file(tmp_path / "out" / WEIGHTS)[head], first)
+    recipe = json.loads((tmp_path / "out" / "merge_recipe.json").read_text())
+    assert recipe["heads"] == "first"
+    alike = merge_adapters(inputs[:1] * 2, tmp_path / "alike", Recipe())
+    assert (alike.heads, alike.warnings) == (HeadPolicy.AVERAGE, ())
 
 
 def test_weights_that_cancel_cannot_average_heads(tmp_path: Path) -> None:
@@ -198,7 +222,7 @@ def test_weights_that_cancel_cannot_average_heads(tmp_path: Path) -> None:
     one = write_adapter(tmp_path / "1", {**lora(1), head: np.ones((2, 3), "float32")})
     other = write_adapter(tmp_path / "2", {**lora(2), head: np.ones((2, 3), "float32")})
     with pytest.raises(MergeOptionError, match="sum to 0"):
-        merged(tmp_path, (one, 1.0), (other, -1.0))
+        merged(tmp_path, (one, 1.0), (other, -1.0), heads=HeadPolicy.AVERAGE)
 
 
 @pytest.mark.parametrize(
