@@ -29,6 +29,8 @@ _NARROWING = ("layers_to_transform", "layers_pattern", "exclude_modules")
 #: Powers of two, up and down, within which the largest value of a factor loses nothing to its type.
 _ROOM = {"F16": 3, "F8_E4M3": 0, "F8_E5M2": 3}
 _MUCH_ROOM = 60
+#: What may be asked for without regard to the modules: servers want one rank for all adapters.
+_USUAL_RANKS = 1024
 
 
 class MergedFolder:
@@ -164,10 +166,24 @@ def _owners(experts: Sequence[Expert], name: str) -> list[Expert]:
 
 
 def _common_rank(owners: dict[str, list[Expert]], recipe: Recipe) -> int:
-    """Give the rank that no module of the result exceeds."""
-    if recipe.rank is not None:
-        return recipe.rank
+    """Give the rank that no module of the result exceeds.
+
+    Raises:
+        MergeOptionError: one was asked for that no ΔW here has: zeros would fill the disk.
+    """
     ranks = [[own.modules[name].rank for own in some] for name, some in owners.items()]
+    if recipe.rank is not None:
+        sides = [some[0].shapes(some[0].modules[name]) for name, some in owners.items()]
+        full = max(min(math.prod(a), b[0]) for a, b in sides)
+        most = max(_USUAL_RANKS, full, *map(sum, ranks))
+        if recipe.rank > most:
+            raise MergeOptionError(
+                "no module has such a rank",
+                field="rank",
+                expected=f"at most {most}",
+                actual=str(recipe.rank),
+            )
+        return recipe.rank
     one = recipe.row.reach is Reach.LARGEST or recipe.row.space is Space.FACTORS
     return max(max(some) if one else sum(some) for some in ranks)
 

@@ -300,6 +300,20 @@ def test_options_are_checked(tmp_path: Path) -> None:
         merged(tmp_path, (write_adapter(tmp_path / "1", lora(1)), 1.0), rank=0)
 
 
+def test_a_rank_beyond_all_modules_is_refused(tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "1", lora(1))
+    with pytest.raises(MergeOptionError) as caught:
+        merged(tmp_path, (adapter, 1.0), rank=10**9)
+    assert (caught.value.field, caught.value.expected) == ("rank", "at most 1024")
+    assert not (tmp_path / "out").exists()
+    assert (
+        json.loads((merged(tmp_path, (adapter, 1.0), rank=64) / "adapter_config.json").read_text())[
+            "r"
+        ]
+        == 64
+    )
+
+
 def test_a_taken_destination_is_left_alone(tmp_path: Path) -> None:
     adapter = write_adapter(tmp_path / "1", lora(1))
     (tmp_path / "out").mkdir()
