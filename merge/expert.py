@@ -115,6 +115,10 @@ class Expert:
         values = widen(self._weights.read(name)).astype(np.float64)
         return values.reshape(self._weights.info(name).shape)
 
+    def raw(self, name: str) -> bytes:
+        """Read the bytes of a tensor of any type."""
+        return self._weights.read_bytes(name)
+
     def _finite(self, name: str) -> Array:
         values = self.tensor(name)
         if not np.isfinite(values).all():

@@ -16,7 +16,7 @@ from compress.adapter import CONFIG_NAME, WEIGHTS_NAME, SourceKind
 from compress.dtypes import WEIGHT_DTYPES, Array
 from compress.tensor_file import TensorInfo
 from merge.bare_weights import merged_metadata
-from merge.compatibility import require_same_full_tensors
+from merge.compatibility import require_same_bytes, require_same_full_tensors
 from merge.delta_space import Delta, padded
 from merge.errors import IncompatibleError, MergeOptionError
 from merge.expert import Expert
@@ -93,7 +93,7 @@ class MergedFolder:
     def finish(self) -> tuple[int, int]:
         """Complete the folder; return the largest rank and the number of full tensors."""
         for info in self._beside_infos():
-            self._file.write(info, _stored(self._full_tensor(info.name), info))
+            self._file.write(info, self._full_tensor(info))
         self._file.finish(self._metadata(self._ranks))
         rank = max(self._ranks.values())
         if self._bare:
@@ -125,15 +125,18 @@ class MergedFolder:
     def _beside_infos(self) -> list[TensorInfo]:
         return [TensorInfo(n, own.dtype(n), own.shape(n)) for n, own in self._beside.items()]
 
-    def _full_tensor(self, name: str) -> Array:
+    def _full_tensor(self, info: TensorInfo) -> bytes:
         first = self._experts[0]
         if self._recipe.heads is HeadPolicy.FIRST or len(self._experts) == 1:
-            return first.tensor(name)
+            return first.raw(info.name)
+        if info.dtype not in WEIGHT_DTYPES:
+            require_same_bytes(info.name, self._experts)
+            return first.raw(info.name)
         total = sum(self._weights)
-        average = np.zeros(first.shape(name))
+        average = np.zeros(info.shape)
         for weight, expert in zip(self._weights, self._experts, strict=True):
-            average += weight / total * expert.tensor(name)
-        return average
+            average += weight / total * expert.tensor(info.name)
+        return _stored(average, info)
 
     def _config(self, rank: int) -> dict[str, object]:
         first, heads = self._experts[0].config, self._recipe.heads

@@ -193,6 +193,21 @@ def test_heads_of_other_shapes_are_named(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_whole_numbers_beside_the_factors_are_kept_where_they_agree(tmp_path: Path) -> None:
+    """A model's head may have a buffer, such as the positions of an embedding."""
+    places = {"base_model.model.score.places": np.arange(4)}
+    one = write_adapter(tmp_path / "1", {**lora(1), **places})
+    two = write_adapter(tmp_path / "2", {**lora(2), **places})
+    moved = {name: values + 1 for name, values in places.items()}
+    other = write_adapter(tmp_path / "3", {**lora(3), **moved})
+    name = next(iter(places))
+    with pytest.raises(IncompatibleError, match="differs") as caught:
+        merged(tmp_path, (one, 0.5), (other, 0.5))
+    assert caught.value.field == name
+    out = merged(tmp_path, (one, 0.5), (two, 0.5))
+    np.testing.assert_array_equal(load_file(out / "adapter_model.safetensors")[name], np.arange(4))
+
+
 def test_weights_that_cancel_cannot_average_heads(tmp_path: Path) -> None:
     head = "base_model.model.score.weight"
     one = write_adapter(tmp_path / "1", {**lora(1), head: np.ones((2, 3), "float32")})
