@@ -302,10 +302,18 @@ def test_inputs_that_do_not_fit_are_refused(tmp_path: Path, make: Callable[[Path
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("weight", [math.nan, math.inf])
+@pytest.mark.parametrize("weight", [math.nan, math.inf, 1e39, -1e300])
 def test_weights_must_be_finite(tmp_path: Path, weight: float) -> None:
     with pytest.raises(MergeOptionError):
         merged(tmp_path, (write_adapter(tmp_path / "1", lora(1)), weight))
+
+
+def test_the_largest_weight_and_scale_do_not_overflow(tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "1", lora(1))
+    with pytest.raises(MergeOptionError, match="range"):
+        merged(tmp_path, (adapter, 1.0), options={"scale": 1e39})
+    out = merged(tmp_path, (adapter, 1e38), options={"scale": 1e38})
+    np.testing.assert_allclose(dense(out) / 1e38 / 1e38, dense(adapter), rtol=1e-5)
 
 
 def test_options_are_checked(tmp_path: Path) -> None:
