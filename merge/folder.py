@@ -27,8 +27,10 @@ from merge.spool import Direct, Spooled
 #: Settings by which an adapter has fewer modules than its `target_modules` name.
 _NARROWING = ("layers_to_transform", "layers_pattern", "exclude_modules")
 #: Powers of two, up and down, within which the largest value of a factor loses nothing to its type.
-_ROOM = {"F16": 3, "F8_E4M3": 0, "F8_E5M2": 3}
+_ROOM = {"F16": 3}
 _MUCH_ROOM = 60
+#: Inputs are stored in these, but a sum of them would lose several percent.
+_TOO_NARROW = {"F8_E4M3", "F8_E5M2"}
 #: What may be asked for without regard to the modules: servers want one rank for all adapters.
 _USUAL_RANKS = 1024
 
@@ -113,7 +115,7 @@ class MergedFolder:
         a_rest, b_rest = expert.shapes(module)
         types = {e.dtype(t) for e in owners for t in (e.modules[name].a, e.modules[name].b)}
         asked = self._recipe.dtype
-        common = types.pop() if len(types) == 1 else "F32"
+        common = types.pop() if len(types) == 1 and not types <= _TOO_NARROW else "F32"
         dtype = STORED_TYPES[asked] if asked is not None else common
         a = TensorInfo(module.a, dtype, (rank, *a_rest))
         b = TensorInfo(module.b, dtype, (b_rest[0], rank, *b_rest[1:]))

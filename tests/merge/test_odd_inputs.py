@@ -194,3 +194,26 @@ def test_float16_is_used_for_both_factors(tmp_path: Path, weight: float) -> None
     merge_adapters([WeightedAdapter(adapter, weight)], tmp_path / "out", Recipe())
     assert load_file(tmp_path / "out" / "adapter_model.safetensors").popitem()[1].dtype == "float16"
     np.testing.assert_allclose(dense(tmp_path / "out") / weight, dense(adapter), atol=5e-3)
+
+
+def test_sums_of_eight_bit_factors_are_stored_as_float32(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    folders = []
+    for n in (1, 2):
+        narrow = {k: torch.from_numpy(v).to(torch.float8_e4m3fn) for k, v in lora(n).items()}
+        wide = {name: values.float().numpy() for name, values in narrow.items()}
+        folders.append((write_adapter(tmp_path / f"w{n}", wide), tmp_path / f"n{n}"))
+        save_file(narrow, write_adapter(tmp_path / f"n{n}", wide) / "adapter_model.safetensors")
+    inputs = [WeightedAdapter(narrow, 0.3) for _, narrow in folders]
+    merge_adapters(inputs, tmp_path / "out", Recipe(rank=3))
+    inputs = [WeightedAdapter(wide, 0.3) for wide, _ in folders]
+    merge_adapters(inputs, tmp_path / "like", Recipe(rank=3))
+    np.testing.assert_allclose(dense(tmp_path / "out"), dense(tmp_path / "like"), atol=1e-6)
+
+
+def test_factors_of_whole_numbers_are_refused(tmp_path: Path) -> None:
+    odd = write_adapter(tmp_path / "1", lora(1, dtype="int8"))
+    with pytest.raises(IncompatibleError) as caught:
+        merge_adapters([WeightedAdapter(odd)], tmp_path / "out", Recipe())
+    assert (caught.value.expected, caught.value.actual) == ("floats", "'I8'")
