@@ -26,6 +26,8 @@ from merge.spool import Direct, Spooled
 
 #: Settings by which an adapter has fewer modules than its `target_modules` name.
 _NARROWING = ("layers_to_transform", "layers_pattern", "exclude_modules")
+#: Tasks for which PEFT looks for a head in every adapter, and does not load one without.
+_WITH_HEAD = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
 #: Powers of two, up and down, within which the largest value of a factor loses nothing to its type.
 _ROOM = {"F16": 3}
 _MUCH_ROOM = 60
@@ -159,6 +161,8 @@ class MergedFolder:
         }
         if heads is HeadPolicy.NONE:
             config |= {"modules_to_save": None, "bias": "none"}
+            if first.get("task_type") in _WITH_HEAD:
+                config["task_type"] = None
         return config
 
 
