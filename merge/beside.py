@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from merge.compatibility import require_same_full_tensors
+from compress.dtypes import WEIGHT_DTYPES
+from merge.compatibility import require_same_bytes, require_same_full_tensors
 from merge.errors import IncompatibleError, MergeOptionError
 from merge.expert import Expert
 from merge.recipe import HeadPolicy
@@ -22,12 +23,11 @@ def settle_heads(
     if policy is not HeadPolicy.AUTO:
         return policy, ""
     kept = f"those of {experts[0].path.name} are kept, the others left out (--heads says otherwise)"
-    for other in experts[1:]:
-        try:
-            require_same_full_tensors(experts[0], other)
-        except IncompatibleError as error:
-            told = f"heads differ ({error.field}: {error.expected} and {error.actual})"
-            return HeadPolicy.FIRST, f"{told}: {kept}"
+    try:
+        _require_average(experts)
+    except IncompatibleError as error:
+        told = f"heads differ ({error.field}: {error.expected} and {error.actual})"
+        return HeadPolicy.FIRST, f"{told}: {kept}"
     if len(experts) > 1 and experts[0].full_tensors and not _averages(weights):
         return HeadPolicy.FIRST, f"weights that sum to 0 cannot average heads: {kept}"
     return HeadPolicy.AVERAGE, ""
@@ -52,8 +52,7 @@ def full_tensor_homes(
     homes = dict.fromkeys(experts[0].full_tensors, experts[0])
     if policy is HeadPolicy.FIRST or len(experts) == 1:
         return homes
-    for expert in experts[1:]:
-        require_same_full_tensors(experts[0], expert)
+    _require_average(experts)
     if homes and not _averages(weights):
         raise MergeOptionError(
             "weights that sum to 0 cannot average the heads",
@@ -63,6 +62,15 @@ def full_tensor_homes(
             hint="take the heads of the first adapter: --heads first",
         )
     return homes
+
+
+def _require_average(experts: Sequence[Expert]) -> None:
+    """Check that all have the same tensors, and the same whole numbers in them."""
+    for other in experts[1:]:
+        require_same_full_tensors(experts[0], other)
+    for name in experts[0].full_tensors:
+        if experts[0].dtype(name) not in WEIGHT_DTYPES:
+            require_same_bytes(name, experts)
 
 
 def _averages(weights: Sequence[float]) -> bool:

@@ -80,6 +80,26 @@ def require_same_full_tensors(first: Expert, other: Expert) -> None:
             )
 
 
+def require_same_bytes(name: str, experts: Sequence[Expert]) -> None:
+    """Check that a tensor is the same everywhere: one of whole numbers cannot be averaged.
+
+    Raises:
+        IncompatibleError: two adapters have other bytes or another type.
+    """
+    first = experts[0]
+    for other in experts[1:]:
+        types = first.dtype(name), other.dtype(name)
+        if types[0] != types[1] or first.raw(name) != other.raw(name):
+            raise _apart(
+                first,
+                other,
+                field=name,
+                expected=f"the same {types[0]}, which cannot be averaged",
+                actual=f"another {types[1]}",
+                hint="--heads first keeps that of the first",
+            )
+
+
 def _apart(
     first: Expert, other: Expert, *, field: str, expected: str, actual: str, hint: str = ""
 ) -> IncompatibleError:

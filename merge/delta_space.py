@@ -15,8 +15,10 @@ import numpy as np
 
 from compress.dtypes import Array
 
-#: Singular values below this share of the largest are those of rounding, and no direction.
-RANK_TOLERANCE = 1e-10
+#: Singular values below this share of the largest are those of rounding, and no direction. Factors
+#: are float32 as a rule: the same ΔW in another pair of them differs by some 1e-7, and what TSV-M,
+#: KnOTS or Core Space made of such a difference was as large as ΔW.
+RANK_TOLERANCE = 1e-6
 _WIDE = 48
 #: Powers of two, up and down, that leave float32 its precision in sums and squares.
 _USUAL = 30

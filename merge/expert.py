@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from compress.adapter import Source, SourceKind, open_adapter
-from compress.dtypes import Array, widen
+from compress.dtypes import WEIGHT_DTYPES, Array, widen
 from compress.errors import CompressError
 from compress.lora import LoraModule, Role, find_modules, split_key, unread_patterns
 from compress.places import LONE_SUFFIX, tern_files
@@ -90,7 +90,7 @@ class Expert:
         """Read one module's factors and scale; further axes are flattened.
 
         Raises:
-            IncompatibleError: a value is not a finite number.
+            IncompatibleError: a value is not a finite number, or the type is none of floats.
         """
         module = self.modules[name]
         if not math.isfinite(module.scale):
@@ -115,7 +115,15 @@ class Expert:
         values = widen(self._weights.read(name)).astype(np.float64)
         return values.reshape(self._weights.info(name).shape)
 
+    def raw(self, name: str) -> bytes:
+        """Read the bytes of a tensor of any type."""
+        return self._weights.read_bytes(name)
+
     def _finite(self, name: str) -> Array:
+        if self.dtype(name) not in WEIGHT_DTYPES:
+            raise self._refusal(
+                f"holds {name} in a type that is no factor's", name, "floats", self.dtype(name)
+            )
         values = self.tensor(name)
         if not np.isfinite(values).all():
             odd = values[~np.isfinite(values)]

@@ -18,7 +18,7 @@ from compress.tensor_file import TensorInfo
 from merge.bare_weights import merged_metadata
 from merge.beside import full_tensor_homes
 from merge.delta_space import Delta, padded
-from merge.errors import IncompatibleError
+from merge.errors import IncompatibleError, MergeOptionError
 from merge.expert import Expert
 from merge.method import Reach, Space
 from merge.recipe import STORED_TYPES, HeadPolicy, Recipe
@@ -26,9 +26,15 @@ from merge.spool import Direct, Spooled
 
 #: Settings by which an adapter has fewer modules than its `target_modules` name.
 _NARROWING = ("layers_to_transform", "layers_pattern", "exclude_modules")
+#: Tasks for which PEFT looks for a head in every adapter, and does not load one without.
+_WITH_HEAD = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
 #: Powers of two, up and down, within which the largest value of a factor loses nothing to its type.
-_ROOM = {"F16": 3, "F8_E4M3": 0, "F8_E5M2": 3}
+_ROOM = {"F16": 3}
 _MUCH_ROOM = 60
+#: Inputs are stored in these, but a sum of them would lose several percent.
+_TOO_NARROW = {"F8_E4M3", "F8_E5M2"}
+#: What may be asked for without regard to the modules: servers want one rank for all adapters.
+_USUAL_RANKS = 1024
 
 
 class MergedFolder:
@@ -91,7 +97,7 @@ class MergedFolder:
     def finish(self) -> tuple[int, int]:
         """Complete the folder; return the largest rank and the number of full tensors."""
         for info in self._beside_infos():
-            self._file.write(info, _stored(self._full_tensor(info.name), info))
+            self._file.write(info, self._full_tensor(info))
         self._file.finish(self._metadata(self._ranks))
         rank = max(self._ranks.values())
         if self._bare:
@@ -111,7 +117,7 @@ class MergedFolder:
         a_rest, b_rest = expert.shapes(module)
         types = {e.dtype(t) for e in owners for t in (e.modules[name].a, e.modules[name].b)}
         asked = self._recipe.dtype
-        common = types.pop() if len(types) == 1 else "F32"
+        common = types.pop() if len(types) == 1 and not types <= _TOO_NARROW else "F32"
         dtype = STORED_TYPES[asked] if asked is not None else common
         a = TensorInfo(module.a, dtype, (rank, *a_rest))
         b = TensorInfo(module.b, dtype, (b_rest[0], rank, *b_rest[1:]))
@@ -123,15 +129,16 @@ class MergedFolder:
     def _beside_infos(self) -> list[TensorInfo]:
         return [TensorInfo(n, own.dtype(n), own.shape(n)) for n, own in self._beside.items()]
 
-    def _full_tensor(self, name: str) -> Array:
+    def _full_tensor(self, info: TensorInfo) -> bytes:
         first = self._experts[0]
-        if self._recipe.heads is HeadPolicy.FIRST or len(self._experts) == 1:
-            return first.tensor(name)
+        alone = self._recipe.heads is HeadPolicy.FIRST or len(self._experts) == 1
+        if alone or info.dtype not in WEIGHT_DTYPES:  # whole numbers are the same everywhere
+            return first.raw(info.name)
         total = sum(self._weights)
-        average = np.zeros(first.shape(name))
+        average = np.zeros(info.shape)
         for weight, expert in zip(self._weights, self._experts, strict=True):
-            average += weight / total * expert.tensor(name)
-        return average
+            average += weight / total * expert.tensor(info.name)
+        return _stored(average, info)
 
     def _config(self, rank: int) -> dict[str, object]:
         first, heads = self._experts[0].config, self._recipe.heads
@@ -152,6 +159,8 @@ class MergedFolder:
         }
         if heads is HeadPolicy.NONE:
             config |= {"modules_to_save": None, "bias": "none"}
+            if first.get("task_type") in _WITH_HEAD:
+                config["task_type"] = None
         return config
 
 
@@ -164,10 +173,24 @@ def _owners(experts: Sequence[Expert], name: str) -> list[Expert]:
 
 
 def _common_rank(owners: dict[str, list[Expert]], recipe: Recipe) -> int:
-    """Give the rank that no module of the result exceeds."""
-    if recipe.rank is not None:
-        return recipe.rank
+    """Give the rank that no module of the result exceeds.
+
+    Raises:
+        MergeOptionError: one was asked for that no ΔW here has: zeros would fill the disk.
+    """
     ranks = [[own.modules[name].rank for own in some] for name, some in owners.items()]
+    if recipe.rank is not None:
+        sides = [some[0].shapes(some[0].modules[name]) for name, some in owners.items()]
+        full = max(min(math.prod(a), b[0]) for a, b in sides)
+        most = max(_USUAL_RANKS, full, *map(sum, ranks))
+        if recipe.rank > most:
+            raise MergeOptionError(
+                "no module has such a rank",
+                field="rank",
+                expected=f"at most {most}",
+                actual=str(recipe.rank),
+            )
+        return recipe.rank
     one = recipe.row.reach is Reach.LARGEST or recipe.row.space is Space.FACTORS
     return max(max(some) if one else sum(some) for some in ranks)
 

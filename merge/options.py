@@ -59,10 +59,13 @@ class Options:
     decay: float = 0.9
 
 
+#: Of a weight and of λ: what float32 holds, so that squares of their products stay finite.
+LARGEST = 1e38
+
 NAMES = tuple(field.name for field in fields(Options))
 _RANGES: dict[str, tuple[float, float, bool, bool]] = {
     "density": (0, 1, False, True),
-    "scale": (-math.inf, math.inf, False, False),
+    "scale": (-LARGEST, LARGEST, True, True),
     "seed": (0, 2**63, True, False),
     "epsilon": (0, 0.5, True, False),
     "gamma": (0, 1, True, False),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,7 +11,7 @@ from merge.delta_space import Target
 from merge.errors import MergeOptionError
 from merge.method import ALWAYS, Method, Reach, Usual
 from merge.methods import METHODS, method_named, usual_options
-from merge.options import Options, Scalar, settle
+from merge.options import LARGEST, Options, Scalar, settle
 
 STORED_TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
@@ -56,7 +55,7 @@ class Recipe:
         energy: keep the fewest directions of each module that hold this share of ‖ΔW‖².
         heads: what becomes of full tensors.
         dtype: float32, float16 or bfloat16; None takes that of the inputs, or float32 if they
-            differ.
+            differ or have eight bits, which hold no sum.
         base_override: why adapters whose base models have different names may be merged; empty if
             they may not.
     """
@@ -218,11 +217,11 @@ def _given(row: Method, weights: Sequence[float | None]) -> list[float] | None:
             actual=", ".join(f"{weight:g}" for weight in given),
         )
     for weight in given:
-        if not math.isfinite(weight):
+        if not abs(weight) <= LARGEST:
             raise MergeOptionError(
-                "a weight is not a finite number",
+                "a weight is too large or not a finite number",
                 field="weight",
-                expected="finite",
+                expected=f"within ±{LARGEST:g}",
                 actual=str(weight),
             )
     return given

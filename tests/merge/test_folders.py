@@ -217,6 +217,23 @@ def test_heads_that_have_no_average_are_those_of_the_first(
     assert (alike.heads, alike.warnings) == (HeadPolicy.AVERAGE, ())
 
 
+def test_whole_numbers_beside_the_factors_are_kept_where_they_agree(tmp_path: Path) -> None:
+    """A model's head may have a buffer, such as the positions of an embedding."""
+    places = {"base_model.model.score.places": np.arange(4)}
+    one = write_adapter(tmp_path / "1", {**lora(1), **places})
+    two = write_adapter(tmp_path / "2", {**lora(2), **places})
+    moved = {name: values + 1 for name, values in places.items()}
+    other = write_adapter(tmp_path / "3", {**lora(3), **moved})
+    name = next(iter(places))
+    with pytest.raises(IncompatibleError, match="differs") as caught:
+        merged(tmp_path, (one, 0.5), (other, 0.5), heads=HeadPolicy.AVERAGE)
+    assert caught.value.field == name
+    inputs = [WeightedAdapter(one, 0.5), WeightedAdapter(other, 0.5)]
+    assert merge_adapters(inputs, tmp_path / "first", Recipe()).heads is HeadPolicy.FIRST
+    out = merged(tmp_path, (one, 0.5), (two, 0.5))
+    np.testing.assert_array_equal(load_file(out / "adapter_model.safetensors")[name], np.arange(4))
+
+
 def test_weights_that_cancel_cannot_average_heads(tmp_path: Path) -> None:
     head = "base_model.model.score.weight"
     one = write_adapter(tmp_path / "1", {**lora(1), head: np.ones((2, 3), "float32")})
@@ -311,10 +328,18 @@ def test_inputs_that_do_not_fit_are_refused(tmp_path: Path, make: Callable[[Path
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("weight", [math.nan, math.inf])
+@pytest.mark.parametrize("weight", [math.nan, math.inf, 1e39, -1e300])
 def test_weights_must_be_finite(tmp_path: Path, weight: float) -> None:
     with pytest.raises(MergeOptionError):
         merged(tmp_path, (write_adapter(tmp_path / "1", lora(1)), weight))
+
+
+def test_the_largest_weight_and_scale_do_not_overflow(tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "1", lora(1))
+    with pytest.raises(MergeOptionError, match="range"):
+        merged(tmp_path, (adapter, 1.0), options={"scale": 1e39})
+    out = merged(tmp_path, (adapter, 1e38), options={"scale": 1e38})
+    np.testing.assert_allclose(dense(out) / 1e38 / 1e38, dense(adapter), rtol=1e-5)
 
 
 def test_options_are_checked(tmp_path: Path) -> None:
@@ -322,6 +347,20 @@ def test_options_are_checked(tmp_path: Path) -> None:
         merge_adapters([], tmp_path / "out", Recipe())
     with pytest.raises(MergeOptionError):
         merged(tmp_path, (write_adapter(tmp_path / "1", lora(1)), 1.0), rank=0)
+
+
+def test_a_rank_beyond_all_modules_is_refused(tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "1", lora(1))
+    with pytest.raises(MergeOptionError) as caught:
+        merged(tmp_path, (adapter, 1.0), rank=10**9)
+    assert (caught.value.field, caught.value.expected) == ("rank", "at most 1024")
+    assert not (tmp_path / "out").exists()
+    assert (
+        json.loads((merged(tmp_path, (adapter, 1.0), rank=64) / "adapter_config.json").read_text())[
+            "r"
+        ]
+        == 64
+    )
 
 
 def test_a_taken_destination_is_left_alone(tmp_path: Path) -> None:

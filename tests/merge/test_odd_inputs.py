@@ -211,3 +211,26 @@ def test_a_weight_of_zero_removes_an_adapter(tmp_path: Path, name: str) -> None:
     merge_adapters([*pair, WeightedAdapter(gone, 0.0)], tmp_path / "with", Recipe(name))
     np.testing.assert_allclose(dense(tmp_path / "with"), expected, rtol=1e-5, atol=1e-7)
     assert not dense(tmp_path / "with", "base_model.model.k").any()
+
+
+def test_sums_of_eight_bit_factors_are_stored_as_float32(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    folders = []
+    for n in (1, 2):
+        narrow = {k: torch.from_numpy(v).to(torch.float8_e4m3fn) for k, v in lora(n).items()}
+        wide = {name: values.float().numpy() for name, values in narrow.items()}
+        folders.append((write_adapter(tmp_path / f"w{n}", wide), tmp_path / f"n{n}"))
+        save_file(narrow, write_adapter(tmp_path / f"n{n}", wide) / "adapter_model.safetensors")
+    inputs = [WeightedAdapter(narrow, 0.3) for _, narrow in folders]
+    merge_adapters(inputs, tmp_path / "out", Recipe(rank=3))
+    inputs = [WeightedAdapter(wide, 0.3) for wide, _ in folders]
+    merge_adapters(inputs, tmp_path / "like", Recipe(rank=3))
+    np.testing.assert_allclose(dense(tmp_path / "out"), dense(tmp_path / "like"), atol=1e-6)
+
+
+def test_factors_of_whole_numbers_are_refused(tmp_path: Path) -> None:
+    odd = write_adapter(tmp_path / "1", lora(1, dtype="int8"))
+    with pytest.raises(IncompatibleError) as caught:
+        merge_adapters([WeightedAdapter(odd)], tmp_path / "out", Recipe())
+    assert (caught.value.expected, caught.value.actual) == ("floats", "'I8'")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from compress.dtypes import Array
-from merge import IncompatibleError, Recipe, WeightedAdapter, merge_adapters
+from merge import HeadPolicy, IncompatibleError, Recipe, WeightedAdapter, merge_adapters
 from tests.merge.kit import close
 
 torch: Any = pytest.importorskip("torch", reason="PEFT needs it")
@@ -292,3 +292,18 @@ def test_own_ranks_of_modules_whose_paths_end_alike(tmp_path: Path) -> None:
             layer.get_delta_weight("default").detach().numpy() for layer in (before, after)
         )
         close(found.astype(np.float64), given.astype(np.float64), 1e-5)
+
+
+@pytest.mark.parametrize("heads", list(HeadPolicy))
+def test_results_without_a_head_are_loaded(
+    examples: Path, tmp_path: Path, heads: HeadPolicy
+) -> None:
+    """PEFT looks for the head of an adapter whose task is to classify."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 64}
+    config = transformers.BertConfig(vocab_size=64, num_attention_heads=12, **sizes)
+    inputs = [WeightedAdapter(examples / name, 0.5) for name in ("sst2", "mr-rt-polarity")]
+    report = merge_adapters(inputs, tmp_path / "out", Recipe(heads=heads))
+    base = transformers.BertForSequenceClassification(config)
+    peft.PeftModel.from_pretrained(base, tmp_path / "out")
+    assert (report.full_tensors == 0) == (heads is HeadPolicy.NONE)

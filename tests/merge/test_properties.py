@@ -277,3 +277,20 @@ def test_opposite_directions_have_no_mean() -> None:
 def test_weights_that_a_method_cannot_use_are_refused(name: str) -> None:
     with pytest.raises(MergeOptionError):
         merge(name, [lora(1), lora(2)], (1.5, -0.5))
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=named(VARIANTS))
+@pytest.mark.parametrize("seed", range(3))
+def test_one_adapter_twice_may_be_factored_in_two_ways(
+    name: str, options: dict[str, Any], seed: int
+) -> None:
+    """As float32 stores them the two differ by its rounding, which is no direction of its own."""
+    adapter = _as_float32(lora(seed, shape=(40, 30)))
+    other = _as_float32(turned(adapter, seed + 9))
+    expected = dense(merge(name, [adapter, adapter], **options))
+    close(dense(merge(name, [adapter, other], **options)), expected, 1e-5)
+
+
+def _as_float32(factors: Factors) -> Factors:
+    a, b = (side.astype(np.float32).astype(np.float64) for side in (factors.a, factors.b))
+    return Factors(a, b, factors.scale)
