@@ -65,7 +65,8 @@ def check_picture(picture: Path) -> None:
     """Check, before anything is merged, that a picture can be drawn.
 
     Raises:
-        OptionError: it would be no `.png` or `.svg`, or matplotlib is not installed.
+        OptionError: it would be no `.png` or `.svg`, its folder is not there, or matplotlib is not
+            installed.
     """
     if picture.suffix.lower() not in PICTURES:
         raise OptionError(
@@ -73,6 +74,13 @@ def check_picture(picture: Path) -> None:
             field="plot",
             expected=" or ".join(PICTURES),
             actual=picture.name,
+        )
+    if not picture.parent.is_dir():
+        raise OptionError(
+            "there is no folder for the picture",
+            field="plot",
+            expected="a folder that exists",
+            actual=str(picture.parent),
         )
     require_matplotlib()
 

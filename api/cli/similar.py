@@ -140,6 +140,7 @@ def _read(
     refused: list[Refused] = []
     for text in others:
         if _same_place(text, reference):
+            output.message(f"{text} is what the others are compared with: left out")
             continue
         with as_folder(session, text) as path:
             found, odd = read_all([(text, path)])
