@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from api.cli.module_grid import Grid, grid_of
 from api.cli.plot import figure_in, require_matplotlib
-from compress.errors import OptionError
+from compress.errors import DestinationError, OptionError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,8 +65,8 @@ def check_picture(picture: Path) -> None:
     """Check, before anything is merged, that a picture can be drawn.
 
     Raises:
-        OptionError: it would be no `.png` or `.svg`, its folder is not there, or matplotlib is not
-            installed.
+        OptionError: it would be no `.png` or `.svg`, or matplotlib is not installed.
+        DestinationError: its folder is not there.
     """
     if picture.suffix.lower() not in PICTURES:
         raise OptionError(
@@ -76,11 +76,8 @@ def check_picture(picture: Path) -> None:
             actual=picture.name,
         )
     if not picture.parent.is_dir():
-        raise OptionError(
-            "there is no folder for the picture",
-            field="plot",
-            expected="a folder that exists",
-            actual=str(picture.parent),
+        raise DestinationError(
+            "the picture cannot be written: its folder is not there", file=str(picture)
         )
     require_matplotlib()
 

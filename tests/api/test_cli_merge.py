@@ -174,7 +174,7 @@ def test_conflicts_are_told_and_drawn(cli: CommandLine, pair: tuple[Path, Path])
         assert part in shown
     refused = cli("merge", *pair, "--plot", "where.jpg", "--to", "third", code=2)
     assert ".png" in refused.err
-    refused = cli("merge", *pair, "--plot", "nowhere/c.svg", "--to", "third", code=2)
+    refused = cli("merge", *pair, "--plot", "nowhere/c.svg", "--to", "third", code=1)
     assert "nowhere" in refused.err
     assert not Path("third").exists()
 
