@@ -6,7 +6,6 @@ that decoding the file would give. So many compressed experts are merged in the 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,9 +24,7 @@ from compress.restore import restore
 from compress.task_vector import Initial
 from compress.tensor_file import TensorInfo
 from compress.trit_rows import TernaryTensor, TritRows, pack_rows, unpack_rows
-from compress.weights import Weights
-
-_HASH_CHUNK_BYTES = 1 << 20
+from compress.weights import Weights, file_sha256
 
 
 class TernWeights(Weights):
@@ -57,10 +54,10 @@ class TernWeights(Weights):
         """Give a tensor as trits [1, elements] and their scale, if it is one."""
         if name not in self._coded:
             return None
-        tensor, rows, _ = self._coded[name]
+        tensor, rows, scale = self._coded[name]
         if tensor.initial is not Initial.ZERO:
             return None
-        one = restore(np.ones(1, np.int8), tensor, self._coded[name][2])
+        one = restore(np.ones(1, np.int8), tensor, scale)
         return TernaryTensor(rows, float(one[0]))
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Array:
@@ -87,11 +84,7 @@ class TernWeights(Weights):
 
     def sha256(self) -> str:
         """Compute the sha256 of the compressed file."""
-        digest = hashlib.sha256()
-        with self._path.open("rb") as file:
-            while block := file.read(_HASH_CHUNK_BYTES):
-                digest.update(block)
-        return digest.hexdigest()
+        return file_sha256(self._path)
 
 
 @contextmanager

@@ -69,7 +69,7 @@ class Weights:
         return self._sha256
 
     def _compute_sha256(self) -> str:
-        digests = [_file_sha256(file.path) for file in self._files]
+        digests = [file_sha256(file.path) for file in self._files]
         if len(digests) == 1:
             return digests[0]
         return hashlib.sha256("\n".join(digests).encode()).hexdigest()
@@ -167,7 +167,8 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in sorted(names)]
 
 
-def _file_sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Compute the sha256 of a file, in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_HASH_CHUNK_BYTES):

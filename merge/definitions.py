@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from compress.dtypes import Array
-from merge import coefficients, factor_space
+from merge import factor_space
 from merge.delta_space import (
     ALL,
     Delta,
@@ -17,7 +17,6 @@ from merge.delta_space import (
     Target,
     Truncated,
     cut,
-    gram,
     of_usual_size,
     reduce,
     svd_form,
@@ -29,22 +28,10 @@ from merge.factors import Factors
 from merge.lego import lego
 from merge.low_rank import factorise
 from merge.options import Inner, Options
+from merge.whole import Whole
 
 #: Merges one module: of every input its factors, float64 [n] weights, options, what rank to keep.
 MergeModule = Callable[[Sequence[Factors], Array, Options, Target], Truncated]
-
-
-def by_coefficients(find: coefficients.Coefficients) -> MergeModule:
-    """Make a method of coefficients: ΔW = Σ cᵢ ΔWᵢ."""
-
-    def merge(
-        factors: Sequence[Factors], weights: Array, options: Options, target: Target
-    ) -> Truncated:
-        deltas = [own.delta for own in factors]
-        found = find(gram(deltas), weights, options)
-        return reduce(weighted_sum(list(zip(found.tolist(), deltas, strict=True))), target)
-
-    return merge
 
 
 def plain(
@@ -57,22 +44,7 @@ def plain(
     )
 
 
-def in_whole(define: Callable[[Sequence[Delta]], Delta | SvdForm]) -> MergeModule:
-    """Make a method of a function of the wᵢ · ΔWᵢ."""
-
-    def merge(
-        factors: Sequence[Factors], weights: Array, options: Options, target: Target
-    ) -> Truncated:
-        del options
-        deltas = [own.delta.times(float(w)) for w, own in zip(weights, factors, strict=True)]
-        return _reduced(define(deltas), target)
-
-    return merge
-
-
-def with_weights(
-    define: Callable[[Sequence[Delta], Array, Options], Delta | SvdForm],
-) -> MergeModule:
+def with_weights(define: Whole) -> MergeModule:
     """Make a method of a function of the ΔWᵢ and their weights."""
 
     def merge(

@@ -21,7 +21,7 @@ from compress.adapter import Source, SourceKind, open_adapter
 from compress.dtypes import WEIGHT_DTYPES, Array, widen
 from compress.errors import CompressError
 from compress.lora import LoraModule, Role, find_modules, split_key, unread_patterns
-from compress.places import LONE_SUFFIX, tern_files
+from compress.opened import is_tern
 from compress.tensor_file import TensorInfo
 from compress.tern_weights import open_ternary
 from merge.delta_space import Delta
@@ -180,6 +180,11 @@ class Expert:
         return _refusal(self.path, message, field, expected, actual)
 
 
+def module_names(experts: Sequence[Expert]) -> list[str]:
+    """List the modules that any of the experts has, sorted."""
+    return sorted({name for expert in experts for name in expert.modules})
+
+
 def check_config(path: Path, config: Mapping[str, Any]) -> None:
     """Refuse an adapter whose ΔW is not the product of its two factors, by its config.
 
@@ -218,8 +223,7 @@ def _refusal(
 
 
 def _open(path: Path) -> AbstractContextManager[Source]:
-    compressed = path.suffix == LONE_SUFFIX or bool(tern_files(path))
-    return open_ternary(path) if compressed else open_adapter(path)
+    return open_ternary(path) if is_tern(path) else open_adapter(path)
 
 
 @contextmanager

@@ -7,8 +7,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -19,7 +17,7 @@ from merge.bare_weights import merged_metadata
 from merge.beside import full_tensor_homes
 from merge.delta_space import Delta, padded
 from merge.errors import IncompatibleError, MergeOptionError
-from merge.expert import Expert
+from merge.expert import Expert, module_names
 from merge.method import Reach, Space
 from merge.recipe import STORED_TYPES, HeadPolicy, Recipe
 from merge.spool import Direct, Spooled
@@ -56,7 +54,7 @@ class MergedFolder:
         self._weights = weights
         self._recipe = recipe
         self._beside = full_tensor_homes(experts, weights, recipe.heads)
-        self._owners = {name: _owners(experts, name) for name in _module_names(experts)}
+        self._owners = {name: _owners(experts, name) for name in module_names(experts)}
         self._ranks: dict[str, int] = {}
         self._rank = 0
         self._bare = experts[0].kind is SourceKind.RAW
@@ -69,16 +67,9 @@ class MergedFolder:
             ranks = dict.fromkeys(self._owners, self._rank)
             self._file = Direct(path, [*infos, *self._beside_infos()], self._metadata(ranks))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.__exit__(kind, error, trace)
+    def close(self) -> None:
+        """Close what is open."""
+        self._file.close()
 
     def add(self, name: str, delta: Delta) -> None:
         """Take in one module.
@@ -162,10 +153,6 @@ class MergedFolder:
             if first.get("task_type") in _WITH_HEAD:
                 config["task_type"] = None
         return config
-
-
-def _module_names(experts: Sequence[Expert]) -> list[str]:
-    return sorted({name for expert in experts for name in expert.modules})
 
 
 def _owners(experts: Sequence[Expert], name: str) -> list[Expert]:

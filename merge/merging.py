@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,7 @@ from merge.beside import settle_heads
 from merge.compatibility import require_compatible
 from merge.delta_space import Delta, Truncated
 from merge.errors import MergeError
-from merge.expert import Expert, open_expert
+from merge.expert import Expert, module_names, open_expert
 from merge.factors import Factors
 from merge.folder import MergedFolder
 from merge.method import Space
@@ -123,7 +123,7 @@ def merge_adapters(
         heads, warning = settle_heads(experts, weights, recipe.heads)
         recipe = replace(recipe, heads=heads)
         with new_folder(destination) as folder:
-            merged = stack.enter_context(MergedFolder(folder, experts, weights, recipe))
+            merged = stack.enter_context(closing(MergedFolder(folder, experts, weights, recipe)))
             energy = dropped = 0.0
             total = len(module_names(experts))
             for done, module in enumerate(merged_modules(experts, weights, recipe), 1):
@@ -205,11 +205,6 @@ def _note(folder: Path, experts: Sequence[Expert], recipe: Recipe, report: Merge
         "versions": {name: version(name) for name in ("ternery", "numpy")},
     }
     (folder / RECIPE_NAME).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-
-
-def module_names(experts: Sequence[Expert]) -> list[str]:
-    """List the modules that any of the experts has, sorted."""
-    return sorted({name for expert in experts for name in expert.modules})
 
 
 def _counted(weights: Sequence[float], recipe: Recipe) -> list[bool]:

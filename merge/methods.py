@@ -11,9 +11,7 @@ from collections.abc import Mapping
 
 from merge import coefficients, factor_space, shared_spaces, spectral
 from merge.definitions import (
-    by_coefficients,
     by_entries,
-    in_whole,
     on_factors,
     plain,
     units,
@@ -23,6 +21,7 @@ from merge.errors import MergeOptionError
 from merge.factor_space import by_rule
 from merge.method import Method, Reach, Space, Usual
 from merge.options import Inner, Scalar, inner_named
+from merge.whole import combined, scaled
 from merge.wudi import wudi
 
 _SHARES, _WHOLE, _FOUND = Usual.SHARES, Usual.WHOLE, Usual.FOUND
@@ -44,19 +43,19 @@ _ROWS = (
     Method("cat", "the same, as stacked factors", "PEFT", plain, _SHARES, reducible=frozenset()),
     Method("svd", "the same, at the best low rank", "Eckart, Young 1936", plain, _SHARES,
            reach=_LARGEST),
-    Method("slerp", "along the great circle", "Shoemake 1985", by_coefficients(coefficients.slerp),
-           _SHARES, inputs=_TWO),
+    Method("slerp", "along the great circle", "Shoemake 1985",
+           with_weights(combined(coefficients.slerp)), _SHARES, inputs=_TWO),
     Method("multislerp", "mean of directions, on the sphere", "mergekit",
-           by_coefficients(coefficients.multislerp), _SHARES),
+           with_weights(combined(coefficients.multislerp)), _SHARES),
     Method("karcher", "Riemannian mean of directions", "Karcher 1977",
-           by_coefficients(coefficients.karcher), _SHARES),
+           with_weights(combined(coefficients.karcher)), _SHARES),
     Method("model_stock", "Model Stock: mean, shorter by disagreement", "2403.19522",
-           by_coefficients(coefficients.model_stock), _FOUND),
+           with_weights(combined(coefficients.model_stock)), _FOUND),
     Method("ema", "exponential average of a chain, oldest first", "Polyak, Juditsky 1992",
-           by_coefficients(coefficients.ema), _FOUND, {"decay": 0.9}),
+           with_weights(combined(coefficients.ema)), _FOUND, {"decay": 0.9}),
     # Singular vectors, least squares and rank-1 units of ΔW.
-    Method("tsv", "TSV-M", "2412.00081", in_whole(spectral.tsv)),
-    Method("iso", "Iso-C", "2502.04959", in_whole(spectral.iso)),
+    Method("tsv", "TSV-M", "2412.00081", with_weights(scaled(spectral.tsv))),
+    Method("iso", "Iso-C", "2502.04959", with_weights(scaled(spectral.iso))),
     Method("wudi", "WUDI", "2503.08099", with_weights(wudi), _WHOLE, _RIDGE),
     Method("lego", "LoRA-LEGO", "2409.16167", units, reach=_LARGEST,
            reducible=frozenset({"rank"})),

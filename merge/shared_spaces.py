@@ -7,7 +7,7 @@ determine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -17,43 +17,22 @@ from merge.core_space import canonical_core_space, core_space, upright
 from merge.delta_space import (
     Delta,
     SvdForm,
-    gram,
     numerical_rank,
     of_usual_size,
-    weighted_sum,
 )
 from merge.entries import RULES, Merged, Product, merge_arrays
 from merge.options import Inner, Options
+from merge.whole import Whole, combined, scaled
 from merge.wudi import wudi
-
-#: Merges ΔW with weights.
-Whole = Callable[[Sequence[Delta], Array, Options], Delta | SvdForm]
-
-
-def _by(find: coefficients.Coefficients) -> Whole:
-    def merge(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta:
-        found = find(gram(deltas), weights, options)
-        return weighted_sum(list(zip(found.tolist(), deltas, strict=True)))
-
-    return merge
-
-
-def _times(define: Callable[[Sequence[Delta]], Delta | SvdForm]) -> Whole:
-    def merge(deltas: Sequence[Delta], weights: Array, options: Options) -> Delta | SvdForm:
-        del options
-        return define([own.times(float(w)) for own, w in zip(deltas, weights, strict=True)])
-
-    return merge
-
 
 #: Inner methods that look at a matrix as a whole, so that axes do not matter to them: in the core
 #: space they give what they give on ΔW, but that TSV-M counts in the cores' dimensions.
 WHOLE: Mapping[Inner, Whole] = {
-    Inner.SLERP: _by(coefficients.slerp),
-    Inner.MULTISLERP: _by(coefficients.multislerp),
-    Inner.KARCHER: _by(coefficients.karcher),
-    Inner.TSV: _times(spectral.tsv),
-    Inner.ISO: _times(spectral.iso),
+    Inner.SLERP: combined(coefficients.slerp),
+    Inner.MULTISLERP: combined(coefficients.multislerp),
+    Inner.KARCHER: combined(coefficients.karcher),
+    Inner.TSV: scaled(spectral.tsv),
+    Inner.ISO: scaled(spectral.iso),
     Inner.WUDI: wudi,
 }
 

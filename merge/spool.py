@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from compress.tensor_file import TensorInfo, TensorWriter
 
@@ -27,15 +25,8 @@ class Direct:
         del metadata  # it stands at the beginning
         self._writer.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close what is open."""
         self._writer.close()
 
 
@@ -61,13 +52,6 @@ class Spooled:
                 writer.write(info.name, self._file.read(info.size_bytes))
         self._place.unlink()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close what is open."""
         self._file.close()

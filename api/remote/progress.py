@@ -33,3 +33,16 @@ def _ignore(_bytes: int) -> None:
 
 
 SILENT = Silent()
+
+
+def in_bytes(advance: Advance, size_bytes: int) -> Callable[[int, int], None]:
+    """Turn so much done of so much in all into bytes done of a known number."""
+    shown = 0
+
+    def report(done: int, total: int) -> None:
+        nonlocal shown
+        reached = size_bytes * done // max(1, total)
+        advance(reached - shown)
+        shown = reached
+
+    return report

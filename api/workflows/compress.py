@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
 from api.client import HubClient
-from api.remote.progress import SILENT, Progress
+from api.remote.progress import SILENT, Progress, in_bytes
 from api.schemas import RevisionBody
 from api.workflows.pull import PullOptions, pull
 from api.workflows.push import PushedRevision, PushOptions, push
@@ -96,9 +96,9 @@ def shrink(
         CompressError: the source, the method or the destination is not acceptable.
     """
     source = origin.path
-    size_bytes = _weight_bytes(source)
+    size_bytes = weight_bytes(source)
     with progress.task("compressing", size_bytes) as advance:
-        counted = _counted(advance, size_bytes)
+        counted = in_bytes(advance, size_bytes)
         if options.base is not None:
             return compress_residual(
                 source,
@@ -226,20 +226,8 @@ def _edge(
     )
 
 
-def _counted(advance: Callable[[int], None], size_bytes: int) -> Callable[[int, int], None]:
-    """Turn elements done of elements in all into bytes done of a known number."""
-    shown = 0
-
-    def report(done: int, total: int) -> None:
-        nonlocal shown
-        reached = size_bytes * done // max(1, total)
-        advance(reached - shown)
-        shown = reached
-
-    return report
-
-
-def _weight_bytes(source: Path) -> int:
+def weight_bytes(source: Path) -> int:
+    """Count the bytes of an adapter's weights: of a file, or of those in a folder."""
     if source.is_file():
         return source.stat().st_size
     return sum(path.stat().st_size for path in source.glob("*.safetensors"))

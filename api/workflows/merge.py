@@ -11,13 +11,14 @@ from pathlib import Path
 
 from api.client import HubClient
 from api.remote.errors import HubError
-from api.remote.progress import SILENT, Progress
-from api.workflows.compress import Origin
+from api.remote.progress import SILENT, Progress, in_bytes
+from api.workflows.compress import Origin, weight_bytes
 from api.workflows.push import PushedRevision, PushOptions, push
 from compress.adapter import CONFIG_NAME
 from compress.container_read import TernFile
 from compress.decode import decompress
-from compress.places import LONE_SUFFIX, find_tern, tern_files
+from compress.opened import is_tern
+from compress.places import find_tern
 from compress.tern_weights import is_ternary_lora
 from merge import MergedModule, MergeReport, Recipe, WeightedAdapter, merge_adapters
 from registry.base_names import base_key_if_named
@@ -94,16 +95,9 @@ def combine(
         MergeError: the recipe or the adapters do not fit.
         CompressError: an input or the destination is not acceptable.
     """
-    size_bytes = sum(_weight_bytes(item.path) for item in adapters)
+    size_bytes = sum(weight_bytes(item.path) for item in adapters)
     with progress.task("merging", size_bytes) as advance:
-        shown = 0
-
-        def told(done: int, total: int) -> None:
-            nonlocal shown
-            reached = size_bytes * done // total
-            advance(reached - shown)
-            shown = reached
-
+        told = in_bytes(advance, size_bytes)
         return merge_adapters(adapters, destination, recipe, progress=told, observe=observe)
 
 
@@ -181,7 +175,7 @@ def _base_of(origin: Origin) -> str | None:
 
 
 def _config(path: Path) -> bytes:
-    if path.suffix == LONE_SUFFIX or tern_files(path):
+    if is_tern(path):
         with TernFile(find_tern(path)) as tern:
             return tern.index.config or b"{}"
     return (path / CONFIG_NAME).read_bytes()
@@ -199,8 +193,7 @@ def _on_hub(client: HubClient, name: str) -> str:
 @contextmanager
 def _decoded(path: Path) -> Iterator[Path]:
     """Give what a merge reads: a `.tern` is decoded, unless its bit masks will do."""
-    compressed = path.suffix == LONE_SUFFIX or (path.is_dir() and tern_files(path))
-    if not compressed or is_ternary_lora(path):
+    if not is_tern(path) or is_ternary_lora(path):
         yield path
         return
     tern = find_tern(path)
@@ -208,9 +201,3 @@ def _decoded(path: Path) -> Iterator[Path]:
         folder = Path(name) / (path.stem if path.is_file() else path.name)
         decompress(tern, folder)
         yield folder
-
-
-def _weight_bytes(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.glob("*.safetensors"))

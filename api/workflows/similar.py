@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from api.remote.progress import SILENT, Progress
+from api.remote.progress import SILENT, Progress, in_bytes
 from compress.dtypes import Array
 from merge.compressed import (
     Clusters,
@@ -201,16 +201,8 @@ def read_all(sources: Iterable[tuple[str, Path]]) -> tuple[list[CompressedExpert
 def _steps(progress: Progress, experts: Sequence[CompressedExpert]) -> Iterator[Told]:
     """Turn modules done of modules in all into bytes done of those that experts take."""
     total = sum(expert.size_bytes for expert in experts)
-    shown = 0
     with progress.task("comparing", total) as advance:
-
-        def told(done: int, modules: int) -> None:
-            nonlocal shown
-            reached = total * done // modules
-            advance(reached - shown)
-            shown = reached
-
-        yield told
+        yield in_bytes(advance, total)
 
 
 def _zero(experts: Sequence[CompressedExpert]) -> tuple[str, ...]:
