@@ -93,9 +93,17 @@ def open_ternary(path: Path) -> Iterator[Source]:
 
     Raises:
         TernError: it is damaged or unknown.
-        SourceError: its config is not valid.
+        SourceError: its config is not valid, or it must be decoded to be read.
     """
     with TernFile(find_tern(path)) as tern:
+        if tern.method == container.RD or _changes_a_base(tern):
+            raise SourceError(
+                "this is compressed in a way that cannot be read tensor by tensor",
+                file=tern.path.name,
+                expected="trits of an adapter",
+                actual=tern.method,
+                hint="decompress it first",
+            )
         config = tern.index.config
         weights = TernWeights(tern)
     yield Source(
@@ -114,8 +122,12 @@ def is_ternary_lora(path: Path) -> bool:
         TernError: it is damaged or unknown.
     """
     with TernFile(find_tern(path)) as tern:
-        changes = any(tensor.initial is Initial.BASE for tensor in tern.index.coded)
-        return tern.method == container.COMPEFT and bool(tern.index.config) and not changes
+        told = tern.method == container.COMPEFT and bool(tern.index.config)
+        return told and not _changes_a_base(tern)
+
+
+def _changes_a_base(tern: TernFile) -> bool:
+    return any(tensor.initial is Initial.BASE for tensor in tern.index.coded)
 
 
 def _name(tensor: Stored) -> str:

@@ -247,5 +247,6 @@ def open_expert(path: Path, *, base: str | None = None) -> Iterator[Expert]:
                 field=error.field,
                 expected=error.expected,
                 actual=error.actual,
+                hint=error.hint,
             ) from error
         yield Expert(path, source, base=base)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from compress import Compeft, compress_adapter, decompress
+from compress import Compeft, Rd, compress_adapter, decompress
 from compress.errors import TernError
 from merge import IncompatibleError, Recipe, WeightedAdapter, factor_space, merge_adapters
 from merge.compressed import linear_sum, ties
@@ -114,4 +114,13 @@ def test_a_damaged_file_is_named(packed: list[tuple[Path, Path]], tmp_path: Path
         merge_adapters([WeightedAdapter(broken)], tmp_path / "out", Recipe())
     assert isinstance(caught.value, TernError | IncompatibleError)
     assert "broken.tern" in caught.value.file
+    assert not (tmp_path / "out").exists()
+
+
+def test_layers_must_be_decoded_first(examples: Path, tmp_path: Path) -> None:
+    tern = tmp_path / "layers.tern"
+    compress_adapter(examples / "sst2", tern, method=Rd(bits=1.0))
+    with pytest.raises(IncompatibleError, match="tensor by tensor") as caught:
+        merge_adapters([WeightedAdapter(tern)], tmp_path / "out", Recipe())
+    assert (caught.value.actual, caught.value.hint) == ("rd", "decompress it first")
     assert not (tmp_path / "out").exists()
